@@ -1,0 +1,1 @@
+"""Per-task predictions to one final score."""

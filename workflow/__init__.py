@@ -1,0 +1,1 @@
+"""Offline composition behind the command line."""
