@@ -1,0 +1,33 @@
+"""How the tasks' losses become one gradient step; adding a way is a file and a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from core.errors import ConfigError
+from core.tasks import TaskSet
+from ranker.balance.base import Balancer
+from ranker.balance.fixed import Fixed
+from ranker.models.base import MultiTaskModel
+
+BALANCERS: Mapping[str, Callable[..., Balancer]] = {
+    "fixed": Fixed,
+}
+
+
+def make(name: str, tasks: TaskSet, model: MultiTaskModel, options: Mapping[str, Any] | None = None) -> Balancer:
+    """Build a balancer by name.
+
+    Raises:
+        ConfigError: The name or an option is unknown.
+    """
+    if name not in BALANCERS:
+        raise ConfigError(f"unknown balance {name!r}; balances are {', '.join(BALANCERS)}")
+    try:
+        return BALANCERS[name](tasks, model, **dict(options or {}))
+    except TypeError as error:
+        raise ConfigError(f"balance {name!r}, options {sorted(options or {})}: {str(error).split('.')[-1]}") from error
+
+
+__all__ = ["BALANCERS", "Balancer", "make"]

@@ -1,0 +1,120 @@
+"""Training rows as a few wide tensors: a batch is one gather from each, never a per-row collate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.logs import LoggedDataset
+from core.tasks import TaskSet
+from ranker.encoder import Encoder, Layout, id_order
+from ranker.features import SIDES
+from ranker.targets import Scale, Targets
+
+
+@dataclass(slots=True)
+class Batch:
+    """B rows of all sides.
+
+    Args:
+        ids: `(B, F)` int32 table rows, columns in the order of `id_order`.
+        dense: `(B, D)` numbers, user then request then item.
+        lists: By feature, `(B, L)` int32, 0 as padding.
+        values, weights: Targets and their weights, `(B, K)`.
+    """
+
+    ids: Tensor
+    dense: Tensor
+    lists: Mapping[str, Tensor]
+    values: Tensor
+    weights: Tensor
+
+    def __len__(self) -> int:
+        return self.ids.shape[0]
+
+    def slice(self, start: int, stop: int) -> Batch:
+        """Neighbouring rows, without a copy."""
+        return Batch(
+            self.ids[start:stop],
+            self.dense[start:stop],
+            {name: ids[start:stop] for name, ids in self.lists.items()},
+            self.values[start:stop],
+            self.weights[start:stop],
+        )
+
+    def take(self, rows: Tensor) -> Batch:
+        """Some of the rows."""
+        return Batch(
+            self.ids.index_select(0, rows),
+            self.dense.index_select(0, rows),
+            {name: ids.index_select(0, rows) for name, ids in self.lists.items()},
+            self.values.index_select(0, rows),
+            self.weights.index_select(0, rows),
+        )
+
+
+class BatchSource(Protocol):
+    """What the training loop reads: whole epochs of batches, the same ones for the same seed."""
+
+    n_rows: int
+
+    def epoch(self, seed: int, batch_size: int) -> Iterator[Batch]:
+        """All rows once, in an order that only the seed decides."""
+
+
+def pack(encoder: Encoder, log: LoggedDataset, scales: Mapping[str, Scale], tasks: TaskSet | None = None) -> Batch:
+    """Encode a whole log; without `scales` for its labels, use `pack_inputs`."""
+    inputs = pack_inputs(encoder, log)
+    targets = Targets.make(log, tasks or encoder.spec.tasks, scales, encoder.spec.weight)
+    return Batch(inputs.ids, inputs.dense, inputs.lists, torch.from_numpy(targets.values), torch.from_numpy(targets.weights))
+
+
+def pack_inputs(encoder: Encoder, log: LoggedDataset) -> Batch:
+    """Encode a whole log without labels."""
+    n = len(log)
+    sides = {side: encoder.encode(side, log.columns, n) for side in SIDES}
+    order = id_order(encoder.layout)
+    ids = np.concatenate([sides[side].ids[:, at : at + 1] for side, at in order], 1) if order else np.empty((n, 0), np.int32)
+    dense = np.concatenate([sides[side].dense for side in SIDES], 1)
+    lists = {name: torch.from_numpy(rows) for side in SIDES for name, rows in sides[side].lists.items()}
+    empty = torch.empty((n, 0))
+    return Batch(torch.from_numpy(np.ascontiguousarray(ids)), torch.from_numpy(np.ascontiguousarray(dense)), lists, empty, empty)
+
+
+class MemoryBatches:
+    """Batches of rows that are held in memory, shuffled anew each epoch.
+
+    Args:
+        rows: All rows.
+        drop: Chance of each id column to be replaced by its unknown row, and those rows `(F,)`; None for no dropping.
+    """
+
+    def __init__(self, rows: Batch, drop: tuple[Tensor, Tensor] | None = None) -> None:
+        self.rows, self.drop = rows, drop
+        self.n_rows = len(rows)
+
+    def epoch(self, seed: int, batch_size: int) -> Iterator[Batch]:
+        """Shuffled batches; the last one may be smaller."""
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(self.n_rows, generator=generator)
+        for start in range(0, self.n_rows, batch_size):
+            batch = self.rows.take(order[start : start + batch_size])
+            if self.drop is not None:
+                chance, unknown = self.drop
+                gone = torch.rand(batch.ids.shape, generator=generator) < chance
+                batch.ids = torch.where(gone, unknown, batch.ids)
+            yield batch
+
+
+def dropping(layout: Layout) -> tuple[Tensor, Tensor] | None:
+    """Chance and unknown row of each id column, when some feature declares `drop`."""
+    features = [layout.sparse[side][at] for side, at in id_order(layout)]
+    if not any(feature.drop for feature in features):
+        return None
+    unknown = [layout.offsets[feature.name] + 1 for feature in features]
+    return torch.tensor([feature.drop for feature in features]), torch.tensor(unknown, dtype=torch.int32)

@@ -1,0 +1,215 @@
+"""The input block: embeddings, numbers and pooled lists become one vector a side, for a joint batch or split by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ranker.encoder import Layout, id_order
+from ranker.features import SIDES, Feature, Side
+
+
+@dataclass(slots=True)
+class Rows:
+    """One side of n rows as tensors: ids `(n, F)`, numbers `(n, D)`, lists `(n, L)` of table rows with 0 as padding."""
+
+    ids: Tensor
+    dense: Tensor
+    lists: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class SequenceInput:
+    """An unpooled list: entries `(n, L, d)` and which of them are real `(n, L)`."""
+
+    values: Tensor
+    mask: Tensor
+    ids: Tensor
+
+
+@dataclass(slots=True)
+class Parts:
+    """The embedded input, in split form.
+
+    Args:
+        context: User and request part, `(1, Dc)` when one user meets many items, else `(B, Dc)`.
+        item: Item part `(B, Di)`.
+        sequences: Lists left to the model, of `context`'s rows (user, request) or of `item`'s rows.
+        projected: The item part of every first layer, by the layer's place, when it was computed beforehand.
+    """
+
+    context: Tensor
+    item: Tensor
+    sequences: Mapping[str, SequenceInput] = field(default_factory=dict)
+    projected: Mapping[int, Tensor] | None = None
+    _x: Tensor | None = None
+
+    @property
+    def split(self) -> bool:
+        """Whether one context row serves many items."""
+        return self.context.shape[0] != self.item.shape[0] or self.projected is not None
+
+    @property
+    def x(self) -> Tensor:
+        """The joint input `(B, Dc + Di)`; context rows are repeated when there is one for all."""
+        if self._x is None:
+            n = self.item.shape[0]
+            context = self.context if self.context.shape[0] == n else self.context.expand(n, -1)
+            self._x = torch.cat([context, self.item], 1) if self.item.shape[1] else context  # (B, D)
+        return self._x
+
+
+class InputLinear(nn.Module):
+    """A linear layer on the input, `x W + b`, that computes the user part once a request and the item part ahead of time.
+
+    x W = context W[:Dc] + item W[Dc:], so in split form only one context row is multiplied.
+    """
+
+    mask: Tensor | None
+
+    def __init__(self, n_context: int, n_item: int, n_out: int, *, mask: Tensor | None = None) -> None:
+        """`mask` `(Dc + Di, n_out)` fixes some weights at zero, so that an output reads only its own inputs."""
+        super().__init__()
+        self.n_context, self.n_item, self.n_out = n_context, n_item, n_out
+        self.register_buffer("mask", mask, persistent=False)
+        self.place = -1  # its place among the model's first layers; the model numbers them
+        self.weight = nn.Parameter(torch.empty(n_context + n_item, n_out))
+        self.bias = nn.Parameter(torch.zeros(n_out))
+        nn.init.kaiming_uniform_(self.weight.T, a=5**0.5)
+
+    def forward(self, parts: Parts) -> Tensor:
+        """`(B, n_out)`."""
+        if not parts.split:
+            return torch.addmm(self.bias, parts.x, self.masked)
+        context = torch.addmm(self.bias, parts.context, self.masked[: self.n_context])  # (1, out)
+        item = parts.projected[self.place] if parts.projected is not None else self.project(parts.item)
+        return context + item
+
+    def project(self, item: Tensor) -> Tensor:
+        """The item part alone, `(n, n_out)`."""
+        return item @ self.masked[self.n_context :]
+
+    @property
+    def masked(self) -> Tensor:
+        """The weights in use, `(Dc + Di, n_out)`."""
+        return self.weight if self.mask is None else self.weight * self.mask
+
+
+class InputBlock(nn.Module):
+    """Embedding tables and the walk from rows to `Parts`."""
+
+    def __init__(self, layout: Layout, *, scale: float = 0.01) -> None:
+        super().__init__()
+        self.layout = layout
+        self.tables = nn.ModuleDict(
+            {str(dim): nn.Embedding(rows, dim, padding_idx=0) for dim, rows in sorted(layout.tables.items())}
+        )
+        for table in self.tables.values():
+            assert isinstance(table, nn.Embedding)
+            nn.init.normal_(table.weight, std=scale)
+            with torch.no_grad():
+                table.weight[0] = 0
+        self.n_context = layout.width("user") + layout.width("request")
+        self.n_item = layout.width("item")
+        self.sparse = False  # whether tables get sparse gradients; the training loop decides by their size
+        self._runs = {side: _runs(layout.sparse[side]) for side in SIDES}
+        self._joint = _joint(layout)
+
+    def weight(self, dim: int) -> Tensor:
+        """The table of one width, `(rows, dim)`."""
+        table = self.tables[str(dim)]
+        assert isinstance(table, nn.Embedding)
+        return table.weight
+
+    def forward(self, user: Rows, request: Rows, item: Rows) -> Parts:
+        """Embed a batch; the three sides have B rows each, or user and request one row."""
+        sequences: dict[str, SequenceInput] = {}
+        context = torch.cat([self.side("user", user, sequences), self.side("request", request, sequences)], 1)
+        return Parts(context, self.side("item", item, sequences), sequences)
+
+    def joint(self, ids: Tensor, dense: Tensor, lists: Mapping[str, Tensor]) -> Parts:
+        """Embed a batch of all sides with one lookup a table; the columns are those of `Batch`."""
+        n = ids.shape[0]
+        embedded: dict[tuple[Side, int], Tensor] = {}
+        for dim, start, stop, shares in self._joint:
+            flat = F.embedding(ids[:, start:stop], self.weight(dim), sparse=self.sparse).view(n, (stop - start) * dim)
+            for side, a, b in shares:
+                embedded[side, dim] = flat[:, a * dim : b * dim]
+        sequences: dict[str, SequenceInput] = {}
+        pieces: list[Tensor] = []
+        at = 0
+        for side in SIDES:
+            pieces += [embedded[side, dim] for dim, _, _ in self._runs[side]]
+            pieces += self._lists(side, lists, sequences)
+            width = self.layout.n_dense(side)
+            if width:
+                pieces.append(dense[:, at : at + width])
+                at += width
+        x = torch.cat(pieces, 1) if len(pieces) > 1 else pieces[0]  # (B, D)
+        return Parts(x[:, : self.n_context], x[:, self.n_context :], sequences, None, x)
+
+    def side(self, side: Side, rows: Rows, sequences: dict[str, SequenceInput]) -> Tensor:
+        """One side's vector `(n, D_side)`: ids by width, pooled lists, numbers; unpooled lists go to `sequences`."""
+        n = rows.ids.shape[0]
+        pieces = []
+        for dim, start, stop in self._runs[side]:
+            ids = rows.ids if stop - start == rows.ids.shape[1] else rows.ids[:, start:stop]
+            pieces.append(F.embedding(ids, self.weight(dim)).view(n, (stop - start) * dim))  # (n, F * dim)
+        pieces += self._lists(side, rows.lists, sequences)
+        if rows.dense.shape[1]:
+            pieces.append(rows.dense)
+        if not pieces:
+            return rows.dense
+        return torch.cat(pieces, 1) if len(pieces) > 1 else pieces[0]  # (n, D_side)
+
+    def sequences(self, side: Side, lists: Mapping[str, Tensor], found: dict[str, SequenceInput]) -> None:
+        """Embed one side's unpooled lists into `found`."""
+        for feature in self.layout.lists[side]:
+            if feature.pooling == "none":
+                ids = lists[feature.name]
+                found[feature.name] = SequenceInput(F.embedding(ids, self.weight(feature.dim)), ids > 0, ids)
+
+    def _lists(self, side: Side, lists: Mapping[str, Tensor], sequences: dict[str, SequenceInput]) -> list[Tensor]:
+        pieces = []
+        for feature in self.layout.lists[side]:
+            ids = lists[feature.name]
+            entries = F.embedding(ids, self.weight(feature.dim), padding_idx=0, sparse=self.sparse)  # (n, L, dim)
+            if feature.pooling == "none":
+                sequences[feature.name] = SequenceInput(entries, ids > 0, ids)
+                continue
+            pooled = entries.sum(1)  # (n, dim): padding rows are zero
+            if feature.pooling == "mean":
+                pooled = pooled / (ids > 0).sum(1, keepdim=True).clamp(min=1)
+            pieces.append(pooled)
+        return pieces
+
+    def sequence_width(self, name: str) -> int:
+        """Width of an unpooled list's entries."""
+        return self.layout.spec[name].dim
+
+
+def _runs(features: tuple[Feature, ...]) -> list[tuple[int, int, int]]:
+    """(dim, start, stop) of neighbouring id columns that share a table."""
+    runs: list[tuple[int, int, int]] = []
+    for at, feature in enumerate(features):
+        if runs and runs[-1][0] == feature.dim:
+            runs[-1] = (feature.dim, runs[-1][1], at + 1)
+        else:
+            runs.append((feature.dim, at, at + 1))
+    return runs
+
+
+def _joint(layout: Layout) -> list[tuple[int, int, int, list[tuple[Side, int, int]]]]:
+    """For each table: its width, its id columns in a batch (start, stop), and which of those (from, to) belong to which side."""
+    plan: list[tuple[int, int, int, list[tuple[Side, int, int]]]] = []
+    order = [(layout.sparse[side][at].dim, side) for side, at in id_order(layout)]
+    for dim in sorted({dim for dim, _ in order}):
+        start = next(at for at, (d, _) in enumerate(order) if d == dim)
+        sides = [side for d, side in order if d == dim]
+        shares = [(side, sides.index(side), sides.index(side) + sides.count(side)) for side in SIDES if side in sides]
+        plan.append((dim, start, start + len(sides), shares))
+    return plan

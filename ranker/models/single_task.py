@@ -1,0 +1,50 @@
+"""Single task: y^k = t^k(f^k(x^k)), nothing shared, embeddings included; the baseline for the gain of learning tasks together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ranker.encoder import Layout
+from ranker.experts import InputExperts
+from ranker.features import SIDES
+from ranker.inputs import Parts
+from ranker.models.base import MultiTaskModel
+
+
+class SingleTask(MultiTaskModel):
+    """A network for each task, trained side by side; options: `hidden`.
+
+    Each id has one row that holds the K tasks' embeddings side by side, and a fixed zero mask lets network k read only its own.
+    """
+
+    def layout_for(self, layout: Layout) -> Layout:
+        """K embeddings in each row."""
+        k = self.n_tasks
+        return replace(
+            layout,
+            sparse={side: tuple(replace(f, dim=f.dim * k) for f in layout.sparse[side]) for side in SIDES},
+            lists={side: tuple(replace(f, dim=f.dim * k) for f in layout.lists[side]) for side in SIDES},
+            tables={dim * k: rows for dim, rows in layout.tables.items()},
+        )
+
+    def build(self, hidden: Sequence[int] = (128, 64)) -> int:
+        """K bodies on masked input."""
+        layout, k = self.inputs.layout, self.n_tasks
+        owners: list[int] = []  # the task that owns each number of x; -1 where it is data, which all may read
+        for side in SIDES:
+            embedded = [*layout.sparse[side], *(f for f in layout.lists[side] if f.pooling != "none")]
+            owners += [task for f in embedded for task in range(k) for _ in range(f.dim // k)] + [-1] * layout.n_dense(side)
+        owner = torch.tensor(owners)[:, None]  # (D, 1)
+        reader = torch.arange(k).repeat_interleave(hidden[0])[None]  # (1, K * H1)
+        mask = ((owner == reader) | (owner < 0)).float()  # (D, K * H1)
+        self.bodies = InputExperts(k, self.n_context, self.n_item, hidden, dropout=self.dropout, norm=self.norm, mask=mask)
+        return self.bodies.n_out
+
+    def represent(self, parts: Parts) -> Tensor:
+        """f^k(x^k), `(K, B, H)`."""
+        h: Tensor = self.bodies(parts)
+        return h

@@ -1,0 +1,52 @@
+"""Optimisers: fused Adam for what every batch touches, and lazy row-wise updates for tables too large to sweep each step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from core.errors import ConfigError
+from ranker.models.base import MultiTaskModel
+
+SPARSE_FROM = 2_000_000  # numbers in the tables; a sweep over more costs longer than the rest of a small model's step
+
+
+class Rates(Protocol):
+    """The settings it reads."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def embedding_rate(self) -> float | None: ...
+    @property
+    def optimiser(self) -> str: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def embedding_decay(self) -> float: ...
+
+
+def make_optimisers(model: MultiTaskModel, extra: Sequence[nn.Parameter], config: Rates) -> list[torch.optim.Optimizer]:
+    """Optimisers that together step every parameter of the model and the balancer's own."""
+    tables = list(model.inputs.parameters())
+    held = {id(p) for p in tables}
+    dense = [p for p in model.parameters() if id(p) not in held] + list(extra)
+    table_rate = config.embedding_rate if config.embedding_rate is not None else config.learning_rate
+    dense_group = {"params": dense, "lr": config.learning_rate, "weight_decay": config.weight_decay}
+    table_group = {"params": tables, "lr": table_rate, "weight_decay": config.embedding_decay}
+    large = sum(p.numel() for p in tables) > SPARSE_FROM
+    model.inputs.sparse = large
+    if config.optimiser == "adagrad":
+        if config.embedding_decay or large:
+            table_group["weight_decay"] = 0.0
+        return [torch.optim.Adagrad([dense_group, table_group], eps=1e-10)]
+    if config.optimiser != "adam":
+        raise ConfigError(f"training setting optimiser = {config.optimiser!r} is not one of adam, adagrad")
+    if large:
+        if config.embedding_decay:
+            raise ConfigError(f"embedding_decay needs tables below {SPARSE_FROM} numbers; use drop or min_count on the features")
+        return [torch.optim.AdamW([dense_group], fused=True), torch.optim.SparseAdam(tables, lr=table_rate)]
+    return [torch.optim.AdamW([g for g in (dense_group, table_group) if g["params"]], fused=True)]

@@ -1,0 +1,307 @@
+"""The one training loop: batches in, the best epoch on later days out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from core.artefacts import Artefact, ArtefactStore
+from core.errors import ConfigError, DataError
+from core.logs import LoggedDataset
+from core.tasks import TaskSet
+from ranker import balance, models
+from ranker.batches import Batch, BatchSource, MemoryBatches, dropping, pack
+from ranker.checkpoint import Checkpoints
+from ranker.encoder import Encoder
+from ranker.features import FeatureSpec
+from ranker.losses import TaskLosses
+from ranker.metrics import evaluate, mean_auc
+from ranker.models.base import MultiTaskModel
+from ranker.optimisers import make_optimisers
+from ranker.predictor import Predictor
+from ranker.targets import Scale, observed, require_both_classes
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a run.
+
+    Args:
+        epochs: At most so many passes.
+        batch_size: Rows a step.
+        learning_rate: Of the dense layers; `embedding_rate` of the tables (the same by default).
+        optimiser: `adam` or `adagrad`.
+        weight_decay, embedding_decay: Decoupled decay of dense layers and of tables.
+        patience: Epochs without a better validation score before stopping.
+        monitor: What best means on the validation rows: `auc` (mean over binary tasks) or `loss`.
+        balance: How the tasks' losses are combined; `balance_options` go to it, such as `{"weights": {"like": 2.0}}`.
+        regression: `mse` or `huber`; `scales` says by task whether its label is learned `standard` or `log1p`.
+        evaluations: Validations an epoch; more than one lets a model stop within its first pass.
+    """
+
+    epochs: int = 10
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    embedding_rate: float | None = None
+    optimiser: str = "adam"
+    weight_decay: float = 0.0
+    embedding_decay: float = 0.0
+    patience: int = 2
+    monitor: str = "auc"
+    balance: str = "fixed"
+    balance_options: Mapping[str, Any] = field(default_factory=dict)
+    regression: str = "mse"
+    scales: Mapping[str, str] = field(default_factory=dict)
+    evaluations: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("evaluations", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"training setting {name} = {getattr(self, name)} must be at least {least}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ConfigError(f"training setting learning_rate = {self.learning_rate} must be above 0")
+        if self.monitor not in ("auc", "loss"):
+            raise ConfigError(f"training setting monitor = {self.monitor!r} is not one of auc, loss")
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TrainConfig:
+        """From plain values; an unknown field is an error."""
+        known = [f.name for f in fields(cls)]
+        unknown = sorted(set(value) - set(known))
+        if unknown:
+            raise ConfigError(f"unknown training setting {unknown[0]!r}; settings are {', '.join(known)}")
+        return cls(**value)
+
+
+@dataclass
+class Trained:
+    """A trained ranker: everything an artefact needs, and how training went."""
+
+    model_name: str
+    options: Mapping[str, Any]
+    encoder: Encoder
+    model: MultiTaskModel
+    scales: Mapping[str, Scale]
+    config: TrainConfig
+    seed: int
+    history: list[dict[str, Any]]
+    best_epoch: float
+    metrics: dict[str, dict[str, float]]
+    fingerprint: str
+
+    @property
+    def predictor(self) -> Predictor:
+        """The ranker as serving would load it."""
+        return Predictor(self.model_name, self.options, self.encoder, self.model, self.scales)
+
+    def publish(self, store: ArtefactStore, name: str, *, parents: Mapping[str, str] | None = None) -> Artefact:
+        """Write a new version of artefact `ranker/<name>`."""
+        return self.predictor.publish(
+            store,
+            name,
+            seed=self.seed,
+            data_fingerprint=self.fingerprint,
+            parents=parents,
+            train=asdict(self.config),
+            metrics=_json_metrics(self.metrics),
+        )
+
+
+def train(
+    spec: FeatureSpec,
+    model: str = "mmoe",
+    *,
+    train: LoggedDataset,
+    valid: LoggedDataset,
+    config: TrainConfig | None = None,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    checkpoints: str | Path | None = None,
+    start: Trained | None = None,
+    progress: bool = True,
+) -> Trained:
+    """Train on earlier rows, choose the epoch on later ones.
+
+    Args:
+        spec: Features and tasks.
+        model: A name of `ranker.models.MODELS`; `options` go to the architecture.
+        train, valid: Rows to learn from and rows to choose the epoch by; the latter must not be the ones a result is judged on.
+        seed: Decides initial weights, order and dropout.
+        checkpoints: A folder; a killed run that is started again with the same arguments goes on there and ends the same.
+        start: An encoder and weights to start from, as `ranker.incremental.warm` makes them.
+
+    Raises:
+        DataError: A log is empty, lacks a column, holds NaN where that is an error, or has one class of a task only.
+        ConfigError: The model, an option or a setting is unknown.
+    """
+    config = config or TrainConfig()
+    for part, log in (("train", train), ("valid", valid)):
+        if len(log) == 0:
+            raise DataError(f"the {part} log is empty; it needs at least one impression")
+        require_both_classes(log, spec.tasks, part)
+    encoder = start.encoder if start else Encoder.fit(spec, train)
+    scales = dict(start.scales) if start else _scales(spec.tasks, train, config)
+    rows = pack(encoder, train, scales)
+    source = MemoryBatches(rows, dropping(encoder.layout))
+    return fit(
+        source,
+        encoder,
+        pack(encoder, valid, scales),
+        valid,
+        model=model,
+        scales=scales,
+        config=config,
+        options=options,
+        seed=seed,
+        checkpoints=checkpoints,
+        weights=start.model.state_dict() if start else None,
+        fingerprint=train.fingerprint() if checkpoints or len(train) < 1_000_000 else "",
+        progress=progress,
+    )
+
+
+def fit(
+    source: BatchSource,
+    encoder: Encoder,
+    valid_rows: Batch,
+    valid: LoggedDataset,
+    *,
+    model: str,
+    scales: Mapping[str, Scale],
+    config: TrainConfig,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    checkpoints: str | Path | None = None,
+    weights: Mapping[str, Any] | None = None,
+    fingerprint: str = "",
+    progress: bool = True,
+) -> Trained:
+    """The loop itself, over any source of batches; `train` and the streaming form both end here."""
+    options = dict(options or {})
+    with _seeded(seed):
+        network = models.make(model, encoder.layout, encoder.spec.tasks, options)
+    if weights is not None:
+        network.load_state_dict(dict(weights))
+    balancer = balance.make(config.balance, encoder.spec.tasks, network, config.balance_options)
+    optimisers = make_optimisers(network, balancer.parameters(), config)
+    losses = TaskLosses(encoder.spec.tasks, config.regression)
+    predictor = Predictor(model, options, encoder, network, scales)
+    run = {
+        "model": model,
+        "options": options,
+        "config": asdict(config),
+        "seed": seed,
+        "spec": encoder.spec.to_json(),
+        "data": fingerprint,
+    }
+    keeper = Checkpoints(checkpoints, run) if checkpoints else None
+    state: dict[str, Any] = (keeper.load() if keeper else None) or {"epoch": 0, "history": [], "best": None, "waited": 0}
+    if state["epoch"]:
+        network.load_state_dict(state["network"])
+        balancer.load_state_dict(state["balancer"])
+        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+    steps = -(-source.n_rows // config.batch_size)
+    for epoch in range(state["epoch"], config.epochs):
+        if state["waited"] >= config.patience:
+            break
+        network.train()
+        balancer.start_epoch(epoch)
+        total = torch.zeros(len(encoder.spec.tasks))
+        stops = {round(steps * (i + 1) / config.evaluations) for i in range(config.evaluations)}
+        bar = tqdm(
+            total=steps, desc=f"{model} epoch {epoch + 1}/{config.epochs}", disable=not progress, unit="batch", leave=False
+        )
+        with _seeded(seed * 1_000_003 + epoch + 1):
+            for step, batch in enumerate(source.epoch(seed * 1_000_003 + epoch, config.batch_size), 1):
+                outputs = network.run(batch)
+                found = losses(outputs, batch.values, batch.weights)
+                for optimiser in optimisers:
+                    optimiser.zero_grad(set_to_none=True)
+                balancer.backward(found, outputs.aux)
+                for optimiser in optimisers:
+                    optimiser.step()
+                total += found.detach()
+                bar.update()
+                if step in stops and step < steps:
+                    _judge(state, predictor, valid_rows, valid, losses, config, epoch + step / steps, {})
+        bar.close()
+        mean = dict(zip(encoder.spec.tasks.names, (total / max(steps, 1)).tolist(), strict=True))
+        if not np.isfinite(list(mean.values())).all():
+            raise DataError(f"the loss became {mean}; lower learning_rate = {config.learning_rate} or check the features' scale")
+        _judge(state, predictor, valid_rows, valid, losses, config, epoch + 1.0, {"loss": mean, "weights": balancer.weights()})
+        state["epoch"] = epoch + 1
+        if keeper:
+            saved = {
+                "network": network.state_dict(),
+                "balancer": balancer.state_dict(),
+                "optimisers": [o.state_dict() for o in optimisers],
+            }
+            keeper.save(state | saved)
+    best = state["best"]
+    network.load_state_dict(best["network"])
+    network.eval()
+    return Trained(
+        model, options, encoder, network, scales, config, seed, state["history"], best["epoch"], best["metrics"], fingerprint
+    )
+
+
+def _judge(
+    state: dict[str, Any],
+    predictor: Predictor,
+    rows: Batch,
+    valid: LoggedDataset,
+    losses: TaskLosses,
+    config: TrainConfig,
+    epoch: float,
+    more: dict[str, Any],
+) -> None:
+    """Validate, remember the best weights, count how long nothing improved (in whole epochs)."""
+    model = predictor.model
+    model.eval()
+    outputs, predictions = predictor.run(rows)
+    with torch.inference_mode():
+        loss = losses(outputs, rows.values, rows.weights)
+    metrics = evaluate(predictions, valid, predictor.tasks, group=predictor.spec.user)
+    model.train()
+    score = mean_auc(metrics) if config.monitor == "auc" else float("nan")
+    if np.isnan(score):
+        score = -float(loss.sum())
+    valid_loss = dict(zip(predictor.tasks.names, loss.tolist(), strict=True))
+    state["history"].append({"epoch": epoch, "score": score, "valid_loss": valid_loss, **more})
+    best = state["best"]
+    if best is None or score > best["score"]:
+        network = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        state["best"] = {"score": score, "epoch": epoch, "metrics": metrics, "network": network}
+    state["waited"] = int(np.floor(epoch - state["best"]["epoch"] + 1e-9))
+
+
+def _scales(tasks: TaskSet, log: LoggedDataset, config: TrainConfig) -> dict[str, Scale]:
+    found = {}
+    for name in config.scales:
+        if name not in tasks.names or tasks[name].kind != "regression":
+            raise ConfigError(f"training setting scales names {name!r}, which is no regression task")
+    for task in tasks:
+        if task.kind == "regression":
+            label, mask = observed(log.columns, task)
+            found[task.name] = Scale.fit(config.scales.get(task.name, "standard"), label[mask > 0])
+    return found
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """torch's global generator seeded inside, and as before outside."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed % (2**63))
+        yield
+
+
+def _json_metrics(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    return {task: {k: None if np.isnan(v) else v for k, v in row.items()} for task, row in metrics.items()}
