@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.errors import ConfigError
 from ranker.encoder import Layout, id_order
 from ranker.features import SIDES, Feature, Side
 
@@ -40,12 +41,14 @@ class Parts:
         item: Item part `(B, Di)`.
         sequences: Lists left to the model, of `context`'s rows (user, request) or of `item`'s rows.
         projected: The item part of every first layer, by the layer's place, when it was computed beforehand.
+        ids: Rows of the features an architecture watches, `(1 or B,)`, counted from 0 within the feature.
     """
 
     context: Tensor
     item: Tensor
     sequences: Mapping[str, SequenceInput] = field(default_factory=dict)
     projected: Mapping[int, Tensor] | None = None
+    ids: Mapping[str, Tensor] = field(default_factory=dict)
     _x: Tensor | None = None
 
     @property
@@ -118,6 +121,25 @@ class InputBlock(nn.Module):
         self.sparse = False  # whether tables get sparse gradients; the training loop decides by their size
         self._runs = {side: _runs(layout.sparse[side]) for side in SIDES}
         self._joint = _joint(layout)
+        self._watched: dict[Side, dict[str, int]] = {}
+
+    def watch(self, name: str) -> int:
+        """Hand this sparse feature's ids to the architecture, in `Parts.ids`; returns how many there are.
+
+        Raises:
+            ConfigError: It is no sparse feature.
+        """
+        for side in SIDES:
+            for at, feature in enumerate(self.layout.sparse[side]):
+                if feature.name == name:
+                    self._watched.setdefault(side, {})[name] = at
+                    return self.layout.rows[name]
+        found = ", ".join(f.name for side in SIDES for f in self.layout.sparse[side])
+        raise ConfigError(f"the model needs the sparse feature {name!r}; sparse features are {found}")
+
+    def watched(self, side: Side, ids: Tensor) -> dict[str, Tensor]:
+        """The ids of one side's watched features, from that side's id columns `(n, F)`."""
+        return {name: ids[:, at].long() - self.layout.offsets[name] for name, at in self._watched.get(side, {}).items()}
 
     def weight(self, dim: int) -> Tensor:
         """The table of one width, `(rows, dim)`."""
@@ -150,7 +172,13 @@ class InputBlock(nn.Module):
                 pieces.append(dense[:, at : at + width])
                 at += width
         x = torch.cat(pieces, 1) if len(pieces) > 1 else pieces[0]  # (B, D)
-        return Parts(x[:, : self.n_context], x[:, self.n_context :], sequences, None, x)
+        watched = {
+            name: ids[:, at].long() - self.layout.offsets[name]
+            for at, (side, place) in enumerate(id_order(self.layout) if self._watched else ())
+            for name, wanted in self._watched.get(side, {}).items()
+            if wanted == place
+        }
+        return Parts(x[:, : self.n_context], x[:, self.n_context :], sequences, None, watched, x)
 
     def side(self, side: Side, rows: Rows, sequences: dict[str, SequenceInput]) -> Tensor:
         """One side's vector `(n, D_side)`: ids by width, pooled lists, numbers; unpooled lists go to `sequences`."""

@@ -39,12 +39,14 @@ class Encoded:
         x: The side's input vector `(n, D_side)`.
         projected: Items only: what the model's first layers make of the item part, `(n, sum of their widths)`.
         lists: Unpooled lists as table rows `(n, L)`, embedded when used.
+        ids: Rows of the features the model watches, `(n,)` each.
     """
 
     side: Side
     x: Tensor
     projected: Tensor | None = None
     lists: Mapping[str, Tensor] = field(default_factory=dict)
+    ids: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -58,6 +60,7 @@ class Encoded:
                 self.x.index_select(0, index),
                 None if self.projected is None else self.projected.index_select(0, index),
                 {name: ids.index_select(0, index) for name, ids in self.lists.items()} if self.lists else self.lists,
+                {name: ids.index_select(0, index) for name, ids in self.ids.items()} if self.ids else self.ids,
             )
 
 
@@ -145,9 +148,10 @@ class Predictor:
                 part = rows.take(slice(start, start + CHUNK))
                 x = self.model.inputs.side(side, _rows(part), {})
                 parts_x.append(x)
-                if side == "item" and project:
+                if side == "item" and project and self.model.first_layers:
                     parts_p.append(torch.cat([layer.project(x) for layer in self.model.first_layers], 1))
-            return Encoded(side, torch.cat(parts_x), torch.cat(parts_p) if parts_p else None, lists)
+            ids = self.model.inputs.watched(side, torch.from_numpy(rows.ids))
+            return Encoded(side, torch.cat(parts_x), torch.cat(parts_p) if parts_p else None, lists, ids)
 
     def score_encoded(self, user: Encoded, request: Encoded | None, items: Encoded) -> Floats32:
         """The hot path: one user, one request, n items, to predictions `[n, n_scored]` in the order of `scored`."""
@@ -177,10 +181,13 @@ class Predictor:
         context = user.x if request is None or request.x.shape[1] == 0 else torch.cat([user.x, request.x], 1)  # (1, Dc)
         projected = None if items.projected is None else dict(enumerate(torch.split(items.projected, self._widths, 1)))
         sequences: dict[str, SequenceInput] = {}
+        ids: dict[str, Tensor] = {}
         for encoded in (user, request, items):
             if encoded is not None and encoded.lists:
                 self.model.inputs.sequences(encoded.side, encoded.lists, sequences)
-        outputs: Outputs = self.model(Parts(context, items.x, sequences, projected))
+            if encoded is not None and encoded.ids:
+                ids.update(encoded.ids)
+        outputs: Outputs = self.model(Parts(context, items.x, sequences, projected, ids))
         return outputs
 
     # the joint form ---------------------------------------------------------------------------------------------------

@@ -225,7 +225,8 @@ def fit(
                 found = losses(outputs, batch.values, batch.weights)
                 for optimiser in optimisers:
                     optimiser.zero_grad(set_to_none=True)
-                balancer.backward(found, outputs.aux)
+                extra = network.extra_loss(outputs, batch.values, batch.weights)
+                balancer.backward(found, outputs.aux if extra is None else extra if outputs.aux is None else outputs.aux + extra)
                 for optimiser in optimisers:
                     optimiser.step()
                 total += found.detach()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,6 +17,19 @@ from ranker.encoder import Layout
 from ranker.experts import InputExperts
 from ranker.heads import Outputs, Towers
 from ranker.inputs import InputBlock, InputLinear, Parts
+
+
+@dataclass(slots=True)
+class Notes:
+    """What an architecture says beside its representation, during one forward pass.
+
+    Args:
+        aux: Losses of its own (orthogonality, load balance), summed into `Outputs.aux`; written in training only.
+        inspect: What reports look at, such as gate weights `(B, K, E)`.
+    """
+
+    aux: list[Tensor] = field(default_factory=list)
+    inspect: dict[str, Tensor] = field(default_factory=dict)
 
 
 class MultiTaskModel(nn.Module, ABC):
@@ -30,6 +46,9 @@ class MultiTaskModel(nn.Module, ABC):
         options: The architecture's own, each a keyword of its `build`.
     """
 
+    n_out: int  # set by `body`
+    ahead = True  # whether the first layers read the item part as it stands, so that their share can be computed ahead
+
     def __init__(
         self,
         layout: Layout,
@@ -38,7 +57,7 @@ class MultiTaskModel(nn.Module, ABC):
         towers: Sequence[int] = (32,),
         dropout: float = 0.0,
         norm: bool = False,
-        **options: object,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.tasks = tasks
@@ -46,24 +65,24 @@ class MultiTaskModel(nn.Module, ABC):
         self.user_tasks = [task for task in tasks if task.level == "user"]
         self.n_tasks = len(self.item_tasks)
         self.dropout, self.norm = dropout, norm
-        self.inputs = InputBlock(self.layout_for(layout))
+        self.layout = self.layout_for(layout, options)
+        self.inputs = InputBlock(self.layout)
         self.n_context, self.n_item = self.inputs.n_context, self.inputs.n_item
         if not self.item_tasks:
             raise ConfigError("no item-level task; a ranker needs at least one")
         if self.user_tasks and not self.n_context:
             raise ConfigError(f"task {self.user_tasks[0].name!r} is user-level but no feature is on the user side")
-        try:
-            n_out = self.build(**options)
-        except TypeError as error:
-            raise ConfigError(f"model options {sorted(options)}: {str(error).split('.')[-1]}") from error
+        self.check_options(options)
+        n_out = self.build(**options)
         self.towers = Towers(self.item_tasks, n_out, towers, dropout=dropout)
-        self.user_body = InputExperts(1, self.n_context, 0, (64,), dropout=dropout) if self.user_tasks else None
-        self.user_towers = Towers(self.user_tasks, 64, towers, dropout=dropout) if self.user_tasks else None
-        self.first_layers = [m for n, m in self.named_modules() if isinstance(m, InputLinear) and not n.startswith("user_body")]
+        n_user = self.build_user() if self.user_tasks else 0
+        self.user_towers = Towers(self.user_tasks, n_user, towers, dropout=dropout) if self.user_tasks else None
+        layers = [m for n, m in self.named_modules() if isinstance(m, InputLinear) and not n.startswith("user_body")]
+        self.first_layers = layers if self.ahead else []
         for place, layer in enumerate(self.first_layers):
             layer.place = place
 
-    def layout_for(self, layout: Layout) -> Layout:
+    def layout_for(self, layout: Layout, options: Mapping[str, Any]) -> Layout:
         """The layout its input block is built from; an architecture may widen the embeddings."""
         return layout
 
@@ -72,16 +91,35 @@ class MultiTaskModel(nn.Module, ABC):
         """Make the layers; subclasses take their options as keywords. Returns the width that the towers read."""
 
     @abstractmethod
-    def represent(self, parts: Parts) -> Tensor:
+    def represent(self, parts: Parts, notes: Notes) -> Tensor:
         """What each item-level task's tower reads: `(K, B, H)`, or `(1, B, H)` when all read the same."""
+
+    def build_user(self) -> int:
+        """Make the layers that user-level tasks read; returns their width."""
+        self.user_body = InputExperts(1, self.n_context, 0, (64,), dropout=self.dropout)
+        return self.user_body.n_out
+
+    def represent_user(self, parts: Parts) -> Tensor:
+        """What the towers of user-level tasks read, `(1, B or 1, H)`; never anything of the item."""
+        h: Tensor = self.user_body(Parts(parts.context, parts.context[:, :0]))
+        return h
+
+    def item_logits(self, parts: Parts, notes: Notes) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits `(B, n_scored)` of item-level tasks, and the multiclass ones by task: towers on the representation."""
+        found: tuple[Tensor, dict[str, Tensor]] = self.towers(self.represent(parts, notes))
+        return found
 
     def forward(self, parts: Parts) -> Outputs:
         """Embedded input to outputs."""
-        logits, other = self.towers(self.represent(parts))
-        if self.user_body is not None and self.user_towers is not None:
-            context = Parts(parts.context, parts.context[:, :0])
-            other |= self.user_towers(self.user_body(context))[1]
-        return Outputs(logits, other)
+        notes = Notes()
+        logits, other = self.item_logits(parts, notes)
+        if self.user_towers is not None:
+            other |= self.user_towers(self.represent_user(parts))[1]
+        return Outputs(logits, other, sum(notes.aux[1:], notes.aux[0]) if notes.aux else None, notes.inspect)
+
+    def extra_loss(self, outputs: Outputs, values: Tensor, weights: Tensor) -> Tensor | None:
+        """A loss of the architecture that needs labels, from targets and weights `(B, K)` in task order; None for most."""
+        return None
 
     def run(self, batch: Batch) -> Outputs:
         """A batch to outputs, embedding included."""
@@ -91,3 +129,26 @@ class MultiTaskModel(nn.Module, ABC):
     def shared_layers(self) -> list[nn.Module]:
         """Dense layers that several tasks share, first to last; empty when nothing but embeddings is shared."""
         return []
+
+    @classmethod
+    def body(cls, host: MultiTaskModel, n_item: int, options: Mapping[str, Any]) -> MultiTaskModel:
+        """This architecture's own layers on a host's input (whose item part is `n_item` wide): no tables, no towers.
+
+        `body.n_out` is the width of what its `represent` gives.
+        """
+        body = cls.__new__(cls)
+        nn.Module.__init__(body)
+        body.tasks, body.item_tasks, body.user_tasks, body.n_tasks = host.tasks, host.item_tasks, host.user_tasks, host.n_tasks
+        body.dropout, body.norm, body.layout = host.dropout, host.norm, host.layout
+        body.n_context, body.n_item = host.n_context, n_item
+        body.check_options(options)
+        body.n_out = body.build(**options)
+        return body
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Refuse an option that `build` does not take."""
+        known = list(inspect.signature(self.build).parameters)
+        unknown = sorted(set(options) - set(known))
+        if unknown and not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(self.build).parameters.values()):
+            common = ["towers", "dropout", "norm"]
+            raise ConfigError(f"{type(self).__name__}: unknown option {unknown[0]!r}; options are {', '.join(known + common)}")

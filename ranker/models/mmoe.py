@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ranker.experts import Gates, InputExperts, mix
 from ranker.inputs import Parts
-from ranker.models.base import MultiTaskModel
+from ranker.models.base import MultiTaskModel, Notes
 
 
 class MMoE(MultiTaskModel):
@@ -21,9 +21,9 @@ class MMoE(MultiTaskModel):
         self.gates = Gates(self.n_tasks, n_experts, self.n_context, self.n_item, hidden=gate_hidden)
         return self.experts.n_out
 
-    def represent(self, parts: Parts) -> Tensor:
+    def represent(self, parts: Parts, notes: Notes) -> Tensor:
         """Each task's mixture of experts, `(K, B, H)`."""
-        gate = self.gates(parts)  # (B, K, E)
+        gate = notes.inspect["gate"] = self.gates(parts)  # (B, K, E)
         return mix(gate, self.experts(parts))  # (K, B, H)
 
     def shared_layers(self) -> list[nn.Module]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ranker.experts import InputExperts
 from ranker.inputs import Parts
-from ranker.models.base import MultiTaskModel
+from ranker.models.base import MultiTaskModel, Notes
 
 
 class SharedBottom(MultiTaskModel):
@@ -19,7 +19,7 @@ class SharedBottom(MultiTaskModel):
         self.bottom = InputExperts(1, self.n_context, self.n_item, hidden, dropout=self.dropout, norm=self.norm)
         return self.bottom.n_out
 
-    def represent(self, parts: Parts) -> Tensor:
+    def represent(self, parts: Parts, notes: Notes) -> Tensor:
         """f(x), `(1, B, H)`."""
         h: Tensor = self.bottom(parts)
         return h

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from ranker.encoder import Layout
 from ranker.experts import InputExperts
 from ranker.features import SIDES
 from ranker.inputs import Parts
-from ranker.models.base import MultiTaskModel
+from ranker.models.base import MultiTaskModel, Notes
 
 
 class SingleTask(MultiTaskModel):
@@ -21,7 +22,7 @@ class SingleTask(MultiTaskModel):
     Each id has one row that holds the K tasks' embeddings side by side, and a fixed zero mask lets network k read only its own.
     """
 
-    def layout_for(self, layout: Layout) -> Layout:
+    def layout_for(self, layout: Layout, options: Mapping[str, Any]) -> Layout:
         """K embeddings in each row."""
         k = self.n_tasks
         return replace(
@@ -33,7 +34,7 @@ class SingleTask(MultiTaskModel):
 
     def build(self, hidden: Sequence[int] = (128, 64)) -> int:
         """K bodies on masked input."""
-        layout, k = self.inputs.layout, self.n_tasks
+        layout, k = self.layout, self.n_tasks
         owners: list[int] = []  # the task that owns each number of x; -1 where it is data, which all may read
         for side in SIDES:
             embedded = [*layout.sparse[side], *(f for f in layout.lists[side] if f.pooling != "none")]
@@ -44,7 +45,7 @@ class SingleTask(MultiTaskModel):
         self.bodies = InputExperts(k, self.n_context, self.n_item, hidden, dropout=self.dropout, norm=self.norm, mask=mask)
         return self.bodies.n_out
 
-    def represent(self, parts: Parts) -> Tensor:
+    def represent(self, parts: Parts, notes: Notes) -> Tensor:
         """f^k(x^k), `(K, B, H)`."""
         h: Tensor = self.bodies(parts)
         return h
