@@ -1,0 +1,1 @@
+"""The libraries we are measured against: installed apart, driven as child processes."""
