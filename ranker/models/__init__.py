@@ -9,14 +9,22 @@ from core.errors import ConfigError
 from core.tasks import TaskSet
 from ranker.encoder import Layout
 from ranker.models.base import MultiTaskModel
+from ranker.models.cgc import CGC
+from ranker.models.ml_mmoe import MultiLevelMMoE
 from ranker.models.mmoe import MMoE
+from ranker.models.omoe import OMoE
+from ranker.models.ple import PLE
 from ranker.models.shared_bottom import SharedBottom
 from ranker.models.single_task import SingleTask
 
 MODELS: Mapping[str, type[MultiTaskModel]] = {
     "single_task": SingleTask,
     "shared_bottom": SharedBottom,
+    "omoe": OMoE,
     "mmoe": MMoE,
+    "ml_mmoe": MultiLevelMMoE,
+    "cgc": CGC,
+    "ple": PLE,
 }
 
 
