@@ -1,0 +1,6 @@
+"""The event store: what was assigned, shown and answered, kept exactly once."""
+
+from experiment.store.interface import Appended, EventStore
+from experiment.store.open import open_store
+
+__all__ = ["Appended", "EventStore", "open_store"]
