@@ -1,0 +1,100 @@
+"""`scorefusion simulate`: make a world, let its users live or play sessions, and write the log with its tables."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from core.errors import ConfigError
+from simulator.settings import load_settings, preset_names
+from simulator.shards import POLICIES, Mapper, Shard, cut, gather, run_shards
+from simulator.world import World
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.add_argument(
+        "--preset", default="default", help=f"{', '.join(preset_names())}, or a .yaml file (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out", default="runs/world", metavar="FOLDER", help="where the log and the tables go (default: %(default)s)"
+    )
+    parser.add_argument("--users", type=int, metavar="N", help="how many users there are (default: the preset's)")
+    parser.add_argument("--days", type=int, default=7, metavar="N", help="days the users live through (default: %(default)s)")
+    parser.add_argument("--sessions", type=int, metavar="N", help="instead of days: separate sessions of random users")
+    parser.add_argument("--policy", choices=POLICIES, default="mixed", help="what ranks while logging (default: %(default)s)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting of the preset; repeatable"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="Ray worker processes; the log is the same (default: 1)"
+    )
+
+
+def run(args: argparse.Namespace) -> str:
+    """Simulate; a run that was stopped goes on where it was."""
+    if args.workers < 1:
+        raise ConfigError(f"--workers {args.workers} must be at least 1")
+    overrides = settings_of(args.set)
+    if args.users is not None:
+        overrides["n_users"] = args.users
+    settings = load_settings(args.preset, **overrides)
+    out = Path(args.out)
+    world = World(settings, args.seed)
+    n_days = None if args.sessions is not None else args.days
+    n = settings.n_users if args.sessions is None else args.sessions
+    parts = out / "parts"
+    shards = cut(settings, parts, world_seed=args.seed, seed=args.seed, policy=args.policy, n=n, n_days=n_days)
+    mapper = ray_mapper(args.workers) if args.workers > 1 else None
+    for _ in tqdm(run_shards(shards, mapper), total=len(shards), unit="shard", desc="simulate"):
+        pass
+    world.save(out)
+    rows = gather(shards, out / "log.parquet")
+    shutil.rmtree(parts)
+    what = f"{args.sessions} sessions" if n_days is None else f"{n} users over {n_days} days"
+    return f"{out}: {rows} impressions of {what} in world {settings.preset!r} (seed {args.seed})"
+
+
+def settings_of(pairs: Iterable[str]) -> dict[str, Any]:
+    """`NAME=VALUE` texts as settings; values are read as YAML.
+
+    >>> settings_of(["n_items=500", "click_rate=0.2"])
+    {'n_items': 500, 'click_rate': 0.2}
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {pair!r} must read NAME=VALUE")
+        found[name] = yaml.safe_load(value)
+    return found
+
+
+def ray_mapper(n_workers: int) -> Mapper:
+    """Runs shards as Ray tasks, at most `n_workers` at a time, yielding files as they are done."""
+    import ray
+
+    def run_all(work: Callable[[Shard], str], shards: list[Shard]) -> Iterable[str]:
+        mine = not ray.is_initialized()
+        if mine:
+            ray.init(num_cpus=n_workers, include_dashboard=False, log_to_driver=False)
+        try:
+            task = ray.remote(num_cpus=1)(work)
+            running = [task.remote(shard) for shard in shards[:n_workers]]
+            waiting = list(shards[n_workers:])
+            while running:
+                done, running = ray.wait(running)
+                if waiting:
+                    running.append(task.remote(waiting.pop(0)))
+                yield from ray.get(done)
+        finally:
+            if mine:
+                ray.shutdown()
+
+    return run_all
