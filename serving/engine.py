@@ -111,9 +111,8 @@ class Engine:
         t3 = clock()
         fused = stages.fuse(release, chosen, table, request, reasons)
         t4 = clock()
-        order = stages.order(fused.final, len(request.candidates))
-        kept = self._rules.apply(order, request) if self._rules else order
-        page = kept[: request.page_size]
+        order = stages.order(fused.final)
+        page = self._page(order, request, reasons)
         changed = self._rules and not (len(page) == min(request.page_size, len(order)) and (page == order[: len(page)]).all())
         slate = Slate(
             request.request_id,
@@ -139,7 +138,18 @@ class Engine:
         if explain is None:
             return None
         context = stages.fusion_context(ranked.request)
-        return [dict(explain(ranked.table, int(row), context)) for row in ranked.order]
+        try:
+            return [dict(explain(ranked.table, int(row), context)) for row in ranked.order]
+        except Exception:
+            return None
+
+    def _page(self, order: Ints, request: Request, reasons: list[str]) -> Ints:
+        if self._rules:
+            try:
+                return self._rules.apply(order, request)[: request.page_size]
+            except Exception as error:
+                reasons.append(f"rules:{type(error).__name__}")
+        return order[: request.page_size]
 
     def _bucket(self, request: Request, release: Release, reasons: list[str]) -> tuple[Mapping[str, Assignment], str]:
         if self._assign is None:

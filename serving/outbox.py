@@ -30,7 +30,7 @@ class Outbox:
     """Ranked requests in the order they were answered. Single-threaded: one event loop adds and drains.
 
     Args:
-        size: Requests that may wait; one more is dropped and counted for each of its buckets (`lost`).
+        size: Requests that may wait; one more is dropped, its exposures counted for each of its buckets (`lost`).
         candidate_share: Share of requests whose candidates are all logged. Requests of an exploring strategy always are.
         uniform: Draws from [0, 1).
     """
@@ -48,7 +48,9 @@ class Outbox:
     def add(self, ranked: Ranked) -> None:
         """Keep a request until the next flush."""
         if len(self._waiting) >= self._size:
-            self.lost.update([f"{e.experiment}:{e.bucket}" for e in ranked.assignments.values()] or ["none"])
+            n = len(ranked.slate.items)
+            for name in [f"{e.experiment}/{e.bucket}" for e in ranked.assignments.values()] or ["none"]:
+                self.lost[name] += n
         else:
             self._waiting.append(ranked)
 

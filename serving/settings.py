@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,7 @@ class Settings:
         strategies: Strategy artefacts by the name that the plan uses for them.
         default_strategy: The strategy of everybody outside every experiment, and the first rung of the fallback ladder.
         items, users: Parquet tables of item and user features (`item_id`, `user_id` plus the features).
-        plan: YAML or JSON file of layers and buckets; empty: everybody gets `default_strategy`.
-        metrics: Metrics of the readout, as the experiment package names them.
+        plan: YAML or JSON file of layers, buckets and metrics; empty: everybody gets `default_strategy`.
         rules: Rules after fusion, for instance `{"kind": "max_per_page", "column": "author", "n": 2}`.
         store: URL of the event store.
         replicas: Processes that rank. threads: torch threads of each.
@@ -61,9 +60,8 @@ class Settings:
     items: str = ""
     users: str = ""
     plan: str = ""
-    metrics: Sequence[Mapping[str, Any]] = ()
     rules: Sequence[Mapping[str, Any]] = ()
-    store: str = "duckdb:///events.duckdb"
+    store: str = "duckdb://events.duckdb"
     replicas: int = 1
     threads: int = 1
     queue: int = 256
@@ -76,7 +74,7 @@ class Settings:
     outbox_max: int = 20_000
     feedback_timeout_s: float = 15.0
     candidate_share: float = 0.01
-    admin_token: str = ""
+    admin_token: str = field(default="", repr=False)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -111,6 +109,10 @@ class Settings:
                 values[name] = text
         return cls(**{name: _convert(name, value) for name, value in values.items()})
 
+    def changed(self, **values: Any) -> Settings:
+        """These settings with some others, each converted and checked as if it came from the file."""
+        return replace(self, **{name: _convert(name, value) for name, value in values.items()})
+
     def resolve(self, path: str) -> Path:
         """A path of these settings, below `work_dir` unless it is absolute."""
         return Path(self.work_dir) / path
@@ -118,8 +120,10 @@ class Settings:
     @property
     def store_url(self) -> str:
         """The store's URL with its file below `work_dir`."""
-        scheme, _, rest = self.store.partition(":///")
-        return f"{scheme}:///{self.resolve(rest).absolute()}" if scheme == "duckdb" and rest else self.store
+        path = self.store.removeprefix("duckdb://")
+        if path == self.store or path == ":memory:":
+            return self.store
+        return f"duckdb://{self.resolve(path).absolute()}"
 
     def public(self) -> dict[str, Any]:
         """The settings as JSON values, without secrets."""

@@ -89,10 +89,10 @@ def fuse(release: Release, chosen: str, scores: ScoreTable, request: Request, re
     return Final(-np.arange(n, dtype=np.float64), UPSTREAM, {}, math.nan)
 
 
-def order(final: Floats, n: int) -> Ints:
+def order(final: Floats) -> Ints:
     """Row numbers, best first; ties and what has no score (NaN, always last) keep the upstream order.
 
-    >>> order(np.array([1.0, np.nan, 3.0, 1.0]), 4).tolist()
+    >>> order(np.array([1.0, np.nan, 3.0, 1.0])).tolist()
     [2, 0, 3, 1]
     """
     return np.argsort(-final, kind="stable")  # numpy sorts NaN to the end

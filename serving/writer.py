@@ -20,7 +20,14 @@ Tables = Mapping[str, pa.Table]  # by the store's names: requests, assignments, 
 class Store(Protocol):
     """What the writer asks of an event store. One thread calls it."""
 
-    def append(self, **tables: pa.Table) -> Any:
+    def append(
+        self,
+        *,
+        requests: pa.Table | None = None,
+        assignments: pa.Table | None = None,
+        exposures: pa.Table | None = None,
+        feedback: pa.Table | None = None,
+    ) -> Any:
         """Commit the tables together; idempotent by event_id (feedback) and request_id (the others)."""
 
     def close(self) -> None:
@@ -61,6 +68,11 @@ class Writer:
     def waiting_rows(self) -> int:
         """Rows not yet committed."""
         return self._rows
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still runs."""
+        return self._thread.is_alive()
 
     def append(self, tables: Tables) -> Future[Any]:
         """Queue tables for the next commit.

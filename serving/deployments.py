@@ -1,0 +1,187 @@
+"""Ray Serve: one deployment ranks, one writes events; the only file of this package that knows ray."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import BackpressureConfig
+from ray.serve.handle import DeploymentHandle
+
+from serving import loading
+from serving.api import make_app
+from serving.asgi import App
+from serving.bodies import Limits
+from serving.bootstrap import ensure
+from serving.collector import Collector
+from serving.logs import log_to
+from serving.outbox import Outbox
+from serving.service import Service
+from serving.settings import Settings
+from serving.stores import open_events, overview, readout
+from serving.writer import Writer, open_when_free
+
+RANKING, EVENTS = "Ranking", "Events"
+LOCK_WAIT_S = 30.0
+
+
+class Ranking:
+    """One replica of the hot path: assignment, features, ranker, fusion and the HTTP API in one process."""
+
+    def __init__(self, settings: Settings, events: DeploymentHandle[Any]) -> None:
+        name = serve.get_replica_context().replica_id.unique_id
+        log_to(settings.resolve("logs") / f"ranking-{name}.jsonl")
+        loaded = loading.load(settings)
+        self._service = Service(
+            loaded.engine,
+            HandleWriter(events),
+            limits=Limits(settings.body_bytes_max, settings.candidates_max, settings.page_size_max, settings.feedback_max),
+            outbox=Outbox(settings.outbox_max, settings.candidate_share, random.Random(f"{settings.seed}/{name}").random),
+            plan=loaded.plan,
+            info=loaded.info,
+            flush_s=settings.flush_ms / 1000,
+            feedback_timeout_s=settings.feedback_timeout_s,
+            replica=name,
+        )
+        self._app = make_app(self._service, admin_token=settings.admin_token)
+
+    def __serve_build_asgi_app__(self) -> App:
+        """What ray calls for every HTTP request of this replica."""
+        return self._app
+
+
+class Events:
+    """The one writer of the event store, and the meeting point of all replicas' metrics."""
+
+    def __init__(self, settings: Settings) -> None:
+        log_to(settings.resolve("logs") / "events.jsonl")
+        self._settings = settings
+        self._collector = Collector()
+        self._plan = loading.load_plan(settings)
+        # a killed predecessor's lock disappears with its process, which may take a moment
+        self._writer = Writer(lambda: open_when_free(lambda: open_events(settings.store_url), wait_s=LOCK_WAIT_S))
+
+    async def append(self, tables: Mapping[str, pa.Table]) -> None:
+        """Commit; see `EventWriter`."""
+        await asyncio.wrap_future(self._writer.append(tables))
+
+    async def readout(self, experiment: str) -> dict[str, Any]:
+        """Compare an experiment's buckets over everything committed."""
+        plan = self._plan
+        now_ms = time.time_ns() // 1_000_000
+        return await asyncio.wrap_future(self._writer.read(lambda store: readout(store, plan, experiment, now_ms)))
+
+    async def report(self, replica: str, snapshot: Mapping[str, Any], drained: bool) -> dict[str, Any]:
+        """Exchange metrics; see `EventWriter`."""
+        return self._collector.report(replica, snapshot, drained)
+
+    async def overview(self) -> dict[str, Any]:
+        """Counts of what is stored."""
+        stored = await asyncio.wrap_future(self._writer.read(overview))
+        return {**stored, "commits": self._writer.n_commits, "waiting_rows": self._writer.waiting_rows}
+
+    async def drain(self) -> bool:
+        """Ask all replicas to stop taking requests; true once everything they had is committed."""
+        self._collector.draining = True
+        return self._collector.drained()
+
+    async def check_health(self) -> None:
+        """Ray restarts this process when its thread has died."""
+        if not self._writer.alive:
+            raise RuntimeError("the event store's writer thread has died")
+
+    def __del__(self) -> None:
+        writer = getattr(self, "_writer", None)
+        if writer is not None:
+            writer.close()
+
+
+class HandleWriter:
+    """The writer deployment as the service's `EventWriter`."""
+
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+        self._handle = handle
+
+    async def append(self, tables: Mapping[str, pa.Table]) -> None:
+        """Commit remotely."""
+        await self._handle.append.remote(tables)
+
+    async def readout(self, experiment: str) -> dict[str, Any]:
+        """Read remotely."""
+        found: dict[str, Any] = await self._handle.readout.remote(experiment)
+        return found
+
+    async def report(self, replica: str, snapshot: Mapping[str, Any], drained: bool) -> Mapping[str, Any]:
+        """Exchange metrics."""
+        found: Mapping[str, Any] = await self._handle.report.remote(replica, snapshot, drained)
+        return found
+
+    async def overview(self) -> dict[str, Any]:
+        """Count remotely."""
+        found: dict[str, Any] = await self._handle.overview.remote()
+        return found
+
+
+def build(settings: Settings) -> Application:
+    """The whole service as one Serve application. With no ranker in the settings, a small world is made first."""
+    settings = ensure(settings)
+    events = serve.deployment(
+        name=EVENTS,
+        num_replicas=1,
+        max_ongoing_requests=1_000,
+        ray_actor_options={"num_cpus": 0},
+        health_check_period_s=2,
+        graceful_shutdown_timeout_s=20,
+    )(Events)
+    ranking = serve.deployment(
+        name=RANKING,
+        num_replicas=settings.replicas,
+        max_ongoing_requests=max(1, settings.queue // 2),
+        max_queued_requests=settings.queue,
+        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
+        ray_actor_options={"num_cpus": 0},
+        health_check_period_s=2,
+        graceful_shutdown_timeout_s=20,
+        max_surge_percent=100,
+        logging_config={"encoding": "JSON", "enable_access_log": False},
+    )(serve.ingress()(Ranking))
+    app: Application = ranking.bind(settings, events.bind(settings))
+    return app
+
+
+def start(settings: Settings) -> None:
+    """Start ray on this machine with the service on it; returns once the replicas run. The artefacts are made and checked before."""
+    app = build(settings)
+    ray.init(
+        address="local", include_dashboard=False, log_to_driver=False, configure_logging=False, object_store_memory=200_000_000
+    )
+    serve.start(http_options={"host": settings.host, "port": settings.port})
+    serve.run(app)
+
+
+def drain(patience_s: float, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> bool:
+    """Have every replica refuse new requests and commit what it holds; false when that took longer than `patience_s`."""
+    events: Any = serve.get_deployment_handle(EVENTS, "default")
+    deadline = clock() + patience_s
+    while clock() < deadline:
+        if events.drain.remote().result(timeout_s=5):
+            return True
+        sleep(0.1)
+    return False
+
+
+def shut_down() -> None:
+    """Stop the deployments, which closes the event store, then ray."""
+    stop_serve: Any = serve.shutdown
+    stop_ray: Any = ray.shutdown
+    try:
+        stop_serve()
+    finally:
+        stop_ray()

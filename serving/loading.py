@@ -1,0 +1,167 @@
+"""Loading: settings name artefacts and tables; here they become a release, a plan and an engine, all checked before serving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from core.arrays import Floats32
+from core.artefacts import ArtefactStore
+from core.errors import ConfigError, ScorefusionError
+from core.events import Request
+from core.logs import LoggedDataset
+from experiment.plan import Plan
+from fusion.strategy import load_strategy
+from ranker.predictor import Predictor
+from serving.engine import Assignment, Engine
+from serving.features import FeatureTables
+from serving.release import Release
+from serving.rules import Rules
+from serving.settings import Settings
+
+
+class ScoringPredictor:
+    """A published ranker as the engine's `Ranker`."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Tasks with one number per candidate."""
+        return self.predictor.scored
+
+    def score(self, user: Any, request: Any, items: Any) -> Floats32:
+        """Scores of one user's candidates `[n, n_tasks]`."""
+        return self.predictor.score_encoded(user, request, items)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What one replica serves with."""
+
+    engine: Engine
+    plan: ServedPlan | None
+    tables: FeatureTables
+    info: Mapping[str, Any]
+
+
+class ServedPlan:
+    """A plan as the engine and the API use it."""
+
+    def __init__(self, plan: Plan, version: int) -> None:
+        self.plan = plan
+        self.version = version
+
+    @property
+    def experiments(self) -> list[str]:
+        """Names of the experiments."""
+        return list(self.plan.experiments)
+
+    def to_json(self) -> Mapping[str, Any]:
+        """The plan as JSON values."""
+        return self.plan.to_value()
+
+    def assign(self, request: Request) -> Mapping[str, Assignment]:
+        """Buckets of a request's units by layer. Units beside the user (`device`, `session`, ...) are read from the context."""
+        context = request.context
+        units = (
+            {"user": request.user_id, **{k: str(v) for k, v in context.items() if k in _UNITS}} if context else request.user_id
+        )
+        return self.plan.assign(units, {"scenario": request.scenario, **context}, time_ms=request.time_ms)
+
+    def assignments(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Buckets by layer for a unit's attributes, as JSON values."""
+        user = str(attributes["user_id"])
+        units = {"user": user, **{k: str(v) for k, v in attributes.items() if k in _UNITS}}
+        return {
+            layer: {"experiment": a.experiment, "bucket": a.bucket, "strategy": a.strategy, "unit": a.unit, "forced": a.forced}
+            for layer, a in self.plan.assign(units, attributes).items()
+        }
+
+
+_UNITS = ("device", "session")
+
+
+def load(settings: Settings) -> Loaded:
+    """Everything the settings name.
+
+    Raises:
+        ScorefusionError: An artefact, a table or the plan is missing, damaged, or does not fit the others.
+    """
+    torch.set_num_threads(settings.threads)
+    store = ArtefactStore(settings.resolve(settings.artefacts))
+    ranker = store.find(settings.ranker)
+    predictor = Predictor.load(ranker)
+    artefacts = {name: store.find(label) for name, label in settings.strategies.items()}
+    for name, artefact in artefacts.items():
+        parent = artefact.manifest["parents"].get("ranker")
+        if parent is not None and parent != ranker.label:
+            raise ConfigError(
+                f"strategy {name!r} was fitted to the scores of {parent}, not of {ranker.label}; fit it again or serve that"
+            )
+    tables = load_tables(settings, predictor)
+    plan = load_plan(settings)
+    release = Release(
+        ScoringPredictor(predictor),
+        tables,
+        {name: load_strategy(artefact) for name, artefact in artefacts.items()},
+        (plan.plan.default_strategy if plan is not None else None) or settings.default_strategy,
+        {"ranker": ranker.label, **{name: artefact.label for name, artefact in artefacts.items()}},
+        {name: _kind(artefact.config) for name, artefact in artefacts.items()},
+    )
+    engine = Engine(
+        release,
+        assign=None if plan is None else plan.assign,
+        plan_version=0 if plan is None else plan.version,
+        rules=Rules.parse(settings.rules, tables.column),
+        deadline_ms=settings.deadline_ms,
+    )
+    warm_up(engine, tables)
+    info = {"n_items": tables.n_items, "n_users": tables.n_users, "plan_version": 0 if plan is None else plan.version}
+    return Loaded(engine, plan, tables, info)
+
+
+def load_tables(settings: Settings, predictor: Predictor) -> FeatureTables:
+    """The item and user tables, encoded by this ranker."""
+    spec = predictor.spec
+    return FeatureTables(
+        predictor,
+        LoggedDataset.from_parquet(settings.resolve(settings.items)).columns,
+        LoggedDataset.from_parquet(settings.resolve(settings.users)).columns,
+        request=[f.column for f in spec.side("request")],
+        item_columns=[f.column for f in spec.side("item")],
+        numeric={f.column for f in spec.features if f.kind == "dense" or f.bins},
+    )
+
+
+def load_plan(settings: Settings) -> ServedPlan | None:
+    """The plan file, checked against the strategies that are served."""
+    if not settings.plan:
+        return None
+    plan = Plan.from_yaml(settings.resolve(settings.plan), strategies=list(settings.strategies))
+    return ServedPlan(plan, plan.version)
+
+
+def warm_up(engine: Engine, tables: FeatureTables, n: int = 200) -> None:
+    """Rank a few pages before the first caller does, so that nobody pays for lazy initialisation.
+
+    Raises:
+        ScorefusionError: The release cannot rank at all.
+    """
+    candidates = np.arange(n, dtype=np.int64)
+    for round_ in range(20):
+        ranked = engine.run(Request(f"warm-up-{round_}", "warm-up", candidates))
+    if not ranked.table.tasks:
+        raise ScorefusionError(f"the release cannot rank its own tables: {ranked.slate.degraded}")
+
+
+def _kind(config: Mapping[str, Any]) -> str:
+    kind = str(config.get("strategy", "formula"))
+    if kind == "formula":
+        return kind
+    return "policy" if "policy" in kind else "learned"

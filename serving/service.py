@@ -1,0 +1,306 @@
+"""The service: an engine with its log. Ranking is synchronous, exposures leave behind it, feedback waits for its commit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from core.errors import RequestError, ScorefusionError
+from core.events import Request
+from serving.bodies import Limits
+from serving.engine import STAGES, Engine, Ranked
+from serving.metrics import Metrics
+from serving.outbox import Outbox
+from serving.writer import Full
+
+log = logging.getLogger("scorefusion.serving")
+RETRY_S = 0.25
+REPORT_S = 1.0
+
+
+class EventWriter(Protocol):
+    """The single writer of the event store, wherever it runs."""
+
+    async def append(self, tables: Mapping[str, pa.Table]) -> None:
+        """Commit the tables; returns after they are durable. Idempotent, so a call without an answer is simply repeated."""
+
+    async def readout(self, experiment: str) -> dict[str, Any]:
+        """The experiment's readout as JSON values."""
+
+    async def report(self, replica: str, snapshot: Mapping[str, Any], drained: bool) -> Mapping[str, Any]:
+        """Leave this replica's metrics; get `snapshots` of all replicas, this one's included, and whether we are `draining`."""
+
+    async def overview(self) -> dict[str, Any]:
+        """What the store holds: counts for the first page."""
+
+
+class Busy(RequestError):
+    """A queue is full: the answer is 429 with Retry-After."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, field="body", status=429)
+
+
+class Unavailable(RequestError):
+    """Something the answer needs is not there: 503 with Retry-After."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, field="body", status=503)
+
+
+class Service:
+    """One replica's work, driven by one event loop.
+
+    Args:
+        engine: Ranks.
+        writer: Takes events.
+        limits: Of request bodies.
+        outbox: Holds ranked requests until the next flush.
+        plan: What assigns buckets, as JSON values and by `assignments`; None without a plan.
+        flush_s, feedback_timeout_s: Period of exposures; patience of feedback.
+        feedback_rows_max: Events of this replica that may wait for their commit.
+        replica: This replica's name in metrics.
+        wall_ms: The time of day in milliseconds.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        writer: EventWriter,
+        *,
+        limits: Limits | None = None,
+        outbox: Outbox | None = None,
+        plan: PlanView | None = None,
+        info: Mapping[str, Any] | None = None,
+        flush_s: float = 0.1,
+        feedback_timeout_s: float = 15.0,
+        feedback_rows_max: int = 50_000,
+        replica: str = "local",
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.engine = engine
+        self.writer = writer
+        self.limits = limits or Limits()
+        self.plan = plan
+        self.info = dict(info or {})
+        self.metrics = Metrics()
+        self.wall_ms = wall_ms
+        self._outbox = outbox or Outbox(20_000, 0.0, random.Random(0).random)
+        self._flush_s = flush_s
+        self._patience_s = feedback_timeout_s
+        self._feedback_rows_max = feedback_rows_max
+        self._replica = replica
+        self._feedback: list[tuple[pa.Table, asyncio.Future[None]]] = []
+        self._feedback_rows = 0
+        self._sending: asyncio.Task[None] | None = None
+        self._flushing = asyncio.Lock()
+        self._flusher: asyncio.Task[None] | None = None
+        self._batch: Mapping[str, pa.Table] | None = None
+        self._stages = [self.metrics.histogram("stage_ms", stage=stage) for stage in STAGES]
+        self.writer_up = True
+        self.draining = False
+        self._drained = False
+
+    # ranking
+
+    def rank(self, request: Request) -> Ranked:
+        """Rank, count, and keep what was shown for the log.
+
+        Raises:
+            Unavailable: The service is shutting down.
+        """
+        if self.draining:
+            raise Unavailable("the service is shutting down; ask again in a moment")
+        ranked = self.engine.run(request)
+        self._outbox.add(ranked)
+        self._count(ranked)
+        return ranked
+
+    def _count(self, ranked: Ranked) -> None:
+        slate, metrics = ranked.slate, self.metrics
+        for histogram, value in zip(self._stages, ranked.stage_ms, strict=True):
+            histogram.add(value)
+        for layer, bucket in slate.buckets.items() or (("", "none"),):
+            entry = ranked.assignments.get(layer)
+            experiment = entry.experiment if entry else "none"
+            metrics.count("ranked_total", 1, experiment=experiment, bucket=bucket, strategy=slate.strategy)
+            metrics.histogram("rank_ms", experiment=experiment, bucket=bucket).add(sum(ranked.stage_ms))
+        if slate.degraded:
+            metrics.count("degraded_total", 1, reason=slate.degraded.split(";")[0])
+        if ranked.n_unknown_items:
+            metrics.count("unknown_items_total", ranked.n_unknown_items)
+        if ranked.unknown_user:
+            metrics.count("unknown_users_total", 1)
+
+    # events
+
+    async def feedback(self, events: pa.Table) -> int:
+        """Commit feedback; the answer means it is durable.
+
+        Raises:
+            Busy: Too much feedback waits already.
+            Unavailable: The store did not answer in time; the caller may send the same events again.
+        """
+        if self.draining:
+            raise Unavailable("the service is shutting down; send these events again in a moment")
+        if self._feedback_rows and self._feedback_rows + events.num_rows > self._feedback_rows_max:
+            raise Busy(f"{self._feedback_rows} events wait for the event store; send these again later")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._feedback.append((events, done))
+        self._feedback_rows += events.num_rows
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send_feedback())
+        try:
+            await asyncio.wait_for(asyncio.shield(done), self._patience_s)
+        except TimeoutError:
+            done.cancel()
+            raise Unavailable("the event store did not commit in time; send the same events again") from None
+        self.metrics.count("feedback_total", events.num_rows)
+        return int(events.num_rows)
+
+    async def _send_feedback(self) -> None:
+        """Everything that waits goes in one call; what arrives meanwhile goes in the next."""
+        while self._feedback:
+            group, self._feedback = self._feedback, []
+            live = [(table, done) for table, done in group if not done.done()]
+            error: Exception | None = None
+            try:
+                if live:
+                    await self._append({"feedback": pa.concat_tables([table for table, _ in live])}, live)
+            except Exception as failure:
+                error = failure
+            self._feedback_rows -= sum(table.num_rows for table, _ in group)
+            for _, done in live:
+                if not done.done():
+                    done.set_result(None) if error is None else done.set_exception(_refusal(error))
+
+    async def _append(self, tables: Mapping[str, pa.Table], waiting: list[tuple[pa.Table, asyncio.Future[None]]]) -> None:
+        """Repeat until the writer answers: it may be restarting, and appending twice is harmless."""
+        while True:
+            try:
+                await self.writer.append(tables)
+                self.writer_up = True
+                return
+            except ScorefusionError:
+                self.writer_up = True
+                raise
+            except Exception as error:
+                self.writer_up = False
+                log.warning("event store writer does not answer", extra={"error": type(error).__name__})
+                if all(done.done() for _, done in waiting):
+                    raise
+                await asyncio.sleep(RETRY_S)
+
+    async def flush(self) -> None:
+        """Send what was shown since the last flush. A batch whose commit failed stays and goes first next time."""
+        async with self._flushing:
+            if self._batch is None:
+                batch = self._outbox.drain()
+                if batch is None:
+                    return
+                self._batch = {"requests": batch.requests, "assignments": batch.assignments, "exposures": batch.exposures}
+            await self.writer.append(self._batch)
+            self._batch = None
+
+    async def start(self) -> None:
+        """Begin flushing in the background."""
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush_forever())
+
+    async def stop(self, patience_s: float = 10.0) -> None:
+        """Stop flushing after everything waiting is committed, or after `patience_s`."""
+        if self._flusher is not None:
+            self._flusher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._flusher
+            self._flusher = None
+        try:
+            async with asyncio.timeout(patience_s):
+                while len(self._outbox) or self._batch is not None:
+                    try:
+                        await self.flush()
+                    except Exception:
+                        await asyncio.sleep(RETRY_S)
+                if self._sending is not None:
+                    await self._sending
+        except TimeoutError:
+            log.error("stopped with exposures that could not be committed", extra={"n_requests": len(self._outbox)})
+
+    async def _flush_forever(self) -> None:
+        reported = 0.0
+        while True:
+            await asyncio.sleep(self._flush_s)
+            try:
+                await self.flush()
+                self.writer_up = True
+                now = time.monotonic()
+                if now - reported > REPORT_S or self.draining:
+                    reported = now
+                    self._drained = self.draining and not (len(self._outbox) or self._batch or self._feedback_rows)
+                    answer = await self.writer.report(self._replica, self.snapshot(), self._drained)
+                    self.draining = self.draining or bool(answer["draining"])
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                if self.writer_up:
+                    log.warning("exposures wait for the event store", extra={"error": type(error).__name__})
+                self.writer_up = False
+                await asyncio.sleep(RETRY_S)
+
+    # views
+
+    def snapshot(self) -> dict[str, Any]:
+        """This replica's metrics."""
+        self.metrics.put("outbox_requests", len(self._outbox))
+        for bucket, n in self._outbox.lost.items():
+            self.metrics.put("exposures_lost_total", n, bucket=bucket)
+        return self.metrics.snapshot()
+
+    async def snapshots(self) -> list[Mapping[str, Any]]:
+        """Metrics of all replicas; of this one alone while the writer is away."""
+        snapshot = self.snapshot()
+        try:
+            async with asyncio.timeout(2.0):
+                return list((await self.writer.report(self._replica, snapshot, self._drained))["snapshots"])
+        except Exception:
+            return [snapshot]
+
+    async def readout(self, experiment: str) -> dict[str, Any]:
+        """The readout of everything shown so far; this replica's own waiting exposures included."""
+        try:
+            async with asyncio.timeout(30.0):
+                await self.flush()
+                return await self.writer.readout(experiment)
+        except ScorefusionError:
+            raise
+        except Exception as error:
+            raise Unavailable(f"the event store does not answer ({type(error).__name__}); try again") from error
+
+
+class PlanView(Protocol):
+    """What the API shows of a plan."""
+
+    @property
+    def experiments(self) -> list[str]:
+        """Names of the experiments."""
+
+    def to_json(self) -> Mapping[str, Any]:
+        """The plan as JSON values."""
+
+    def assignments(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Buckets by layer for a unit's attributes."""
+
+
+def _refusal(error: Exception) -> RequestError:
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, ScorefusionError):
+        return Busy(str(error)) if isinstance(error, Full) else Unavailable(str(error))
+    return Unavailable(f"the event store failed ({type(error).__name__}); send the same events again")
