@@ -111,7 +111,10 @@ def check_gradients(make: Make) -> None:
         example.model.zero_grad()
         outputs = example.model.run(example.rows)
         total = example.losses(outputs, example.rows.values, example.rows.weights).sum()
-        torch.autograd.backward(total if outputs.aux is None else total + outputs.aux)
+        extra = example.model.extra_loss(outputs, example.rows.values, example.rows.weights)
+        for more in (outputs.aux, extra):
+            total = total if more is None else total + more
+        torch.autograd.backward(total)
         for name, parameter in example.model.named_parameters():
             if parameter.grad is not None:
                 assert torch.isfinite(parameter.grad).all(), f"the gradient of {name} is not finite"

@@ -8,23 +8,39 @@ from typing import Any
 from core.errors import ConfigError
 from core.tasks import TaskSet
 from ranker.encoder import Layout
+from ranker.models.aesm2 import AESM2
+from ranker.models.asymmetric import Asymmetric
 from ranker.models.base import MultiTaskModel
 from ranker.models.cgc import CGC
+from ranker.models.cross_stitch import CrossStitch
+from ranker.models.customized import Customized
+from ranker.models.escm2 import ESCM2
+from ranker.models.esmm import ESMM
 from ranker.models.ml_mmoe import MultiLevelMMoE
 from ranker.models.mmoe import MMoE
 from ranker.models.omoe import OMoE
 from ranker.models.ple import PLE
 from ranker.models.shared_bottom import SharedBottom
 from ranker.models.single_task import SingleTask
+from ranker.models.sluice import Sluice
+from ranker.models.soft_sharing import SoftSharing
 
 MODELS: Mapping[str, type[MultiTaskModel]] = {
     "single_task": SingleTask,
     "shared_bottom": SharedBottom,
+    "soft_sharing": SoftSharing,
+    "cross_stitch": CrossStitch,
+    "sluice": Sluice,
+    "asymmetric": Asymmetric,
+    "customized": Customized,
     "omoe": OMoE,
     "mmoe": MMoE,
     "ml_mmoe": MultiLevelMMoE,
     "cgc": CGC,
     "ple": PLE,
+    "esmm": ESMM,
+    "escm2": ESCM2,
+    "aesm2": AESM2,
 }
 
 

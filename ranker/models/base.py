@@ -15,6 +15,7 @@ from core.tasks import TaskSet
 from ranker.batches import Batch
 from ranker.encoder import Layout
 from ranker.experts import InputExperts
+from ranker.features import SIDES
 from ranker.heads import Outputs, Towers
 from ranker.inputs import InputBlock, InputLinear, Parts
 
@@ -65,7 +66,7 @@ class MultiTaskModel(nn.Module, ABC):
         self.user_tasks = [task for task in tasks if task.level == "user"]
         self.n_tasks = len(self.item_tasks)
         self.dropout, self.norm = dropout, norm
-        self.layout = self.layout_for(layout, options)
+        self.layout = self.layout_for(layout, tasks, options)
         self.inputs = InputBlock(self.layout)
         self.n_context, self.n_item = self.inputs.n_context, self.inputs.n_item
         if not self.item_tasks:
@@ -82,7 +83,8 @@ class MultiTaskModel(nn.Module, ABC):
         for place, layer in enumerate(self.first_layers):
             layer.place = place
 
-    def layout_for(self, layout: Layout, options: Mapping[str, Any]) -> Layout:
+    @classmethod
+    def layout_for(cls, layout: Layout, tasks: TaskSet, options: Mapping[str, Any]) -> Layout:
         """The layout its input block is built from; an architecture may widen the embeddings."""
         return layout
 
@@ -131,8 +133,10 @@ class MultiTaskModel(nn.Module, ABC):
         return []
 
     @classmethod
-    def body(cls, host: MultiTaskModel, n_item: int, options: Mapping[str, Any]) -> MultiTaskModel:
-        """This architecture's own layers on a host's input (whose item part is `n_item` wide): no tables, no towers.
+    def body(
+        cls, host: MultiTaskModel, options: Mapping[str, Any], *, n_context: int | None = None, n_item: int | None = None
+    ) -> MultiTaskModel:
+        """This architecture's own layers on a host's input, which may be wider than its features: no tables, no towers.
 
         `body.n_out` is the width of what its `represent` gives.
         """
@@ -140,10 +144,22 @@ class MultiTaskModel(nn.Module, ABC):
         nn.Module.__init__(body)
         body.tasks, body.item_tasks, body.user_tasks, body.n_tasks = host.tasks, host.item_tasks, host.user_tasks, host.n_tasks
         body.dropout, body.norm, body.layout = host.dropout, host.norm, host.layout
-        body.n_context, body.n_item = host.n_context, n_item
+        body.n_context = host.n_context if n_context is None else n_context
+        body.n_item = host.n_item if n_item is None else n_item
+        body.__dict__["inputs"] = host.inputs  # to watch ids, not to own it twice
         body.check_options(options)
         body.n_out = body.build(**options)
         return body
+
+    def place_of(self, name: str) -> tuple[str, int, int]:
+        """Where a sparse feature's embedding lies: its side, and from where to where within that side's vector."""
+        for side in SIDES:
+            start = 0
+            for feature in self.layout.sparse[side]:
+                if feature.name == name:
+                    return side, start, start + feature.dim
+                start += feature.dim
+        raise ConfigError(f"the model needs the sparse feature {name!r}, which the spec does not declare")
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Refuse an option that `build` does not take."""

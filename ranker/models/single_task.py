@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.tasks import TaskSet
 from ranker.encoder import Layout
 from ranker.experts import InputExperts
 from ranker.features import SIDES
@@ -22,9 +23,10 @@ class SingleTask(MultiTaskModel):
     Each id has one row that holds the K tasks' embeddings side by side, and a fixed zero mask lets network k read only its own.
     """
 
-    def layout_for(self, layout: Layout, options: Mapping[str, Any]) -> Layout:
+    @classmethod
+    def layout_for(cls, layout: Layout, tasks: TaskSet, options: Mapping[str, Any]) -> Layout:
         """K embeddings in each row."""
-        k = self.n_tasks
+        k = sum(task.level == "item" for task in tasks)
         return replace(
             layout,
             sparse={side: tuple(replace(f, dim=f.dim * k) for f in layout.sparse[side]) for side in SIDES},
