@@ -29,8 +29,10 @@ TASKS = TaskSet(
 class Example:
     """A small log with every kind of feature, encoded; the model of a check is built on it."""
 
-    def __init__(self, make: Make, tasks: TaskSet = TASKS, *, n: int = 64, seed: int = 0) -> None:
-        self.log = example_log(n, seed)
+    def __init__(
+        self, make: Make, tasks: TaskSet = TASKS, *, n: int = 64, seed: int = 0, log: LoggedDataset | None = None
+    ) -> None:
+        self.log = example_log(n, seed) if log is None else log
         self.encoder = Encoder.fit(example_spec(tasks), self.log)
         kinds = {task.name: observed(self.log.columns, task)[0] for task in tasks if task.kind == "regression"}
         self.scales = {name: Scale.fit("standard", label) for name, label in kinds.items()}

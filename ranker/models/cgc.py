@@ -43,6 +43,6 @@ def blend(gate: Tensor, experts: Tensor, n_specific: int) -> Tensor:
     """
     rows, k, _ = gate.shape
     weight = gate.permute(1, 2, 0).unsqueeze(-1)  # (K, M, B, 1)
-    own = experts[: k * n_specific].view(k, n_specific, rows, -1)  # (K, m_k, B, H)
+    own = experts[: k * n_specific].view(k, n_specific, rows, experts.shape[-1])  # (K, m_k, B, H)
     shared = experts[k * n_specific :]  # (m_s, B, H)
     return (weight[:, :n_specific] * own).sum(1) + (weight[:, n_specific:] * shared).sum(1)  # (K, B, H)

@@ -26,8 +26,8 @@ class ESMM(MultiTaskModel):
     """Any base network whose binary towers give conditional logits, chained into probabilities over all impressions.
 
     Options: `funnel` (parent by task, such as `{"buy": "cart", "cart": "click"}`; by default every later binary task
-    without a sample space is a child of the first), `base` (an architecture's name), and that architecture's own. A child's label is over all rows: 0 where
-    its parent did not happen. The conditional, pCVR, is child over parent: `conditional`.
+    without a sample space is a child of the first), `base` (an architecture's name), and that architecture's own. A child's label
+    is over all rows: 0 where its parent did not happen. The conditional, pCVR, is child over parent: `conditional`.
     """
 
     @classmethod
