@@ -8,6 +8,7 @@ import numpy as np
 
 from core.arrays import Floats, Ints
 from fusion.formula.linear import COLUMN, OPS, REGISTER
+from fusion.formula.order import argsort
 from fusion.jit import compiled, fast
 
 ADD, SUB, MUL, DIV, POW = OPS["+"], OPS["-"], OPS["*"], OPS["/"], OPS["**"]
@@ -42,7 +43,7 @@ def evaluate_block(
     spare = len(registers) - 3
     for k in range(len(ops)):
         op = ops[k, 0]
-        target = registers[ops[k, 1], :n]
+        target = registers[ops[k, 1], :n] if k < len(ops) - 1 else out[:n]
         a = _operand(ops[k, 2], ops[k, 3], columns, scalars, start, n, registers, spare)
         if op <= MAX:
             if ops[k, 4] == 0:
@@ -59,8 +60,6 @@ def evaluate_block(
             _per_request(op, a, target, requests, start)
         else:
             _unary(op, a, target, registers[spare + 1, :n])
-    for i in range(n):
-        out[i] = registers[0, i]
 
 
 @compiled
@@ -175,7 +174,7 @@ def _unary(op: int, a: Floats, out: Floats, scratch: Floats) -> None:
 
 @compiled
 def block_log(a: Floats, out: Floats, exponent: Floats) -> None:
-    """Natural logarithms `[n]`, as vector code where all values are ordinary positive numbers; `out` may be `a`."""
+    """Natural logarithms `[n]`, as vector code where all values are ordinary positive numbers; `out` is not `a`."""
     bits = a.view(np.int64)
     outside = np.int64(0)
     for i in range(len(out)):
@@ -217,18 +216,18 @@ def _per_request(op: int, a: Floats, out: Floats, requests: Ints, start: int) ->
 @compiled
 def _rank(x: Floats, out: Floats) -> None:
     n = len(x)
-    order = np.argsort(-x)
-    ranks = np.empty(n)
+    order, spare = np.empty(n, np.int64), np.empty(n, np.int64)
+    for i in range(n):
+        out[i] = -x[i] if x[i] == x[i] else math.inf
+    argsort(out, order, spare)
     first = 0
     while first < n:
         last = first + 1
         while last < n and x[order[last]] == x[order[first]]:
             last += 1
         for i in range(first, last):
-            value = x[order[i]]
-            ranks[order[i]] = (first + last + 1) / 2 if value == value else math.nan
+            out[order[i]] = (first + last + 1) / 2 if x[order[i]] == x[order[i]] else math.nan
         first = last
-    out[:] = ranks
 
 
 @compiled

@@ -65,8 +65,8 @@ class _Layout:
         self.scalars: list[Node] = []
         self.n_registers = 1
 
-    def operand(self, node: Node, register: int) -> tuple[int, int]:
-        """Where the node's value will be; `register` and above are free for it."""
+    def operand(self, node: Node, depth: int) -> tuple[int, int]:
+        """Where the node's value will be: (kind, index). Registers 2 * depth and above are free for it."""
         kinds = {n.kind for n in walk(node) if isinstance(n, Name)}
         request_level = any(isinstance(n, Call) and n.function in ("rank", "zscore", "minmax") for n in walk(node))
         if kinds <= {"param"} and not request_level:
@@ -76,38 +76,33 @@ class _Layout:
             value = compile_tree(node)(self.frame)
             self.columns.append(np.array(np.broadcast_to(value, (self.frame.n,)), dtype=np.float64))
             return COLUMN, len(self.columns) - 1
-        self._mixed(node, register)
-        return REGISTER, register
+        return self._mixed(node, depth)
 
-    def emit(self, op: str, register: int, operands: list[tuple[int, int]]) -> None:
-        """Append one instruction."""
+    def emit(self, op: str, depth: int, operands: list[tuple[int, int]]) -> tuple[int, int]:
+        """Append one instruction; where its result is. It never overwrites an operand: in-place loops would not become vector code."""
+        register = 2 * depth if (REGISTER, 2 * depth) not in operands else 2 * depth + 1
         if register >= MAX_REGISTERS:
-            raise ConfigError(f"the formula nests more than {MAX_REGISTERS} operations to the right; shorten it")
+            raise ConfigError(f"the formula nests more than {MAX_REGISTERS // 2} operations to the right; shorten it")
         self.n_registers = max(self.n_registers, register + 1)
         padded = [*operands, *[(SCALAR, 0)] * (3 - len(operands))]
         self.ops.append([OPS[op], register, *(part for operand in padded for part in operand)])
+        return REGISTER, register
 
-    def _mixed(self, node: Node, register: int) -> None:
+    def _mixed(self, node: Node, depth: int) -> tuple[int, int]:
         if isinstance(node, Negate):
-            self.emit("negate", register, [self.operand(node.operand, register)])
-        elif isinstance(node, Binary):
-            self._fold(node.op, [node.left, node.right], register)
-        elif isinstance(node, Call) and node.function in ("min", "max"):
-            self._fold(node.function, list(node.args), register)
-        elif isinstance(node, Call) and node.function == "clip":
-            self._fold("max", list(node.args[:2]), register)
-            high = self.operand(node.args[2], register + 1)
-            self.emit("min", register, [(REGISTER, register), high])
-        elif isinstance(node, Call) and node.function == "where":
-            self.emit("where", register, [self.operand(arg, register + i) for i, arg in enumerate(node.args)])
-        elif isinstance(node, Call):
-            self.emit(node.function, register, [self.operand(node.args[0], register)])
-        else:
-            assert not isinstance(node, Name | Number), "names and numbers are operands"
+            return self.emit("negate", depth, [self.operand(node.operand, depth)])
+        if isinstance(node, Binary):
+            return self._fold(node.op, [node.left, node.right], depth)
+        assert isinstance(node, Call), "names and numbers are operands"
+        if node.function in ("min", "max"):
+            return self._fold(node.function, list(node.args), depth)
+        if node.function == "clip":
+            raised = self._fold("max", list(node.args[:2]), depth)
+            return self.emit("min", depth, [raised, self.operand(node.args[2], depth + 1)])
+        return self.emit(node.function, depth, [self.operand(arg, depth + i) for i, arg in enumerate(node.args)])
 
-    def _fold(self, op: str, args: list[Node], register: int) -> None:
-        left = self.operand(args[0], register)
+    def _fold(self, op: str, args: list[Node], depth: int) -> tuple[int, int]:
+        left = self.operand(args[0], depth)
         for arg in args[1:]:
-            right = self.operand(arg, register + 1)
-            self.emit(op, register, [left, right])
-            left = (REGISTER, register)
+            left = self.emit(op, depth, [left, self.operand(arg, depth + 1)])
+        return left

@@ -12,6 +12,7 @@ import numpy as np
 
 from core.arrays import Floats, Floats32, Ints
 from fusion.formula.kernel import evaluate_block
+from fusion.formula.order import argsort, sort
 from fusion.jit import compiled, parallel, prange
 
 LANES = 8
@@ -20,6 +21,7 @@ LOW = (1 << TIE_BITS) - 1
 MAX_LANE_LABELS = TIE_BITS // 2  # two bits each: positive, negative; neither is not observed
 AUC, NDCG = 0, 1
 _MAGNITUDE = (1 << 63) - 1
+_EXPONENT = 0x7FF << 52
 
 
 @parallel
@@ -90,6 +92,9 @@ def evaluate_vectors(
                     if not _any(eligible, u):
                         continue
                     final = finals[0]
+                    if len(codes) > 0 and high - low <= LOW + 1:
+                        _coded_aucs(final[low:high], codes[start + low : start + high], keys[:high - low], spare, eligible, u, out[first])
+                        continue
                     _order(final[low:high], keys[low:high], spare)
                     for m in range(n_metrics):
                         if eligible[m, u] <= 0:
@@ -116,9 +121,9 @@ def _any(eligible: Floats, u: int) -> bool:
 @compiled
 def _replace(final: Floats, floor: float) -> int:
     n_bad = 0
+    bits = final.view(np.int64)
     for i in range(len(final)):
-        if not math.isfinite(final[i]):
-            n_bad += 1
+        n_bad += np.int64((bits[i] & _EXPONENT) == _EXPONENT)  # all ones: infinite or NaN
     if n_bad > 0:
         put = floor if floor == floor else 0.0
         for i in range(len(final)):
@@ -144,43 +149,27 @@ def _order(final: Floats, order: Ints, spare: Ints) -> None:
         keys = np.empty(n, np.int64)
         for i in range(n):
             keys[i] = _key(bits[i])
-        order[:] = np.argsort(keys)
+        argsort(keys, order, spare)
         return
     for i in range(n):
         order[i] = _key(bits[i]) | i
-    _merge_sort(order, spare)
+    sort(order, spare)
     for i in range(n):
         order[i] &= LOW
 
 
 @compiled
-def _merge_sort(keys: Ints, spare: Ints) -> None:
-    n, run = len(keys), 16
-    for low in range(0, n, run):
-        for i in range(low + 1, min(low + run, n)):
-            key, j = keys[i], i - 1
-            while j >= low and keys[j] > key:
-                keys[j + 1] = keys[j]
-                j -= 1
-            keys[j + 1] = key
-    while run < n:
-        for low in range(0, n - run, 2 * run):
-            mid, high = low + run, min(low + 2 * run, n)
-            if keys[mid - 1] <= keys[mid]:
-                continue
-            for i in range(low, mid):
-                spare[i] = keys[i]
-            i, j = low, mid
-            for k in range(low, high):
-                if i >= mid:
-                    break
-                if j >= high or spare[i] <= keys[j]:
-                    keys[k] = spare[i]
-                    i += 1
-                else:
-                    keys[k] = keys[j]
-                    j += 1
-        run *= 2
+def _coded_aucs(final: Floats, codes: Ints, keys: Ints, spare: Ints, eligible: Floats, u: int, out: Floats) -> None:
+    bits = final.view(np.int64)
+    for i in range(len(keys)):
+        keys[i] = _key(bits[i]) | i
+    sort(keys, spare)
+    for i in range(len(keys)):
+        keys[i] = (keys[i] & ~LOW) | codes[keys[i] & LOW]
+    for m in range(len(eligible)):
+        if eligible[m, u] > 0:
+            wins, positives, negatives = _pairs(keys, len(keys), 1, 0, m)
+            out[m, u] = wins / (2.0 * positives * negatives)
 
 
 @compiled
@@ -298,7 +287,9 @@ def _lane_aucs(keys: Ints, n: int, n_metrics: int, counts: Ints) -> None:
     for i in range((n - 1) * LANES):
         ties |= np.int64((keys[i] ^ keys[i + LANES]) <= LOW)
     if ties:
-        _tied_lane_aucs(keys, n, n_metrics, counts)
+        for m in range(n_metrics):
+            for lane in range(LANES):
+                counts[0, m, lane], counts[1, m, lane], counts[2, m, lane] = _pairs(keys, n, LANES, lane, m)
         return
     for m in range(n_metrics):
         wins, positives, negatives = counts[0, m], counts[1, m], counts[2, m]
@@ -313,20 +304,19 @@ def _lane_aucs(keys: Ints, n: int, n_metrics: int, counts: Ints) -> None:
 
 
 @compiled
-def _tied_lane_aucs(keys: Ints, n: int, n_metrics: int, counts: Ints) -> None:
-    for m in range(n_metrics):
-        for lane in range(LANES):
-            wins, positives, negatives, before, tied = 0, 0, 0, 0, 0
-            last = np.int64(0)
-            for i in range(n):
-                key = keys[i * LANES + lane]
-                if i == 0 or (key & ~LOW) != last:
-                    before, tied, last = negatives, 0, key & ~LOW
-                if (key >> (2 * m)) & 1:
-                    wins += before + negatives
-                    positives += 1
-                    tied += 1
-                elif (key >> (2 * m)) & 2:
-                    wins += tied
-                    negatives += 1
-            counts[0, m, lane], counts[1, m, lane], counts[2, m, lane] = wins, positives, negatives
+def _pairs(keys: Ints, n: int, stride: int, lane: int, m: int) -> tuple[int, int, int]:
+    """Twice the pairs won by positives (a tie is half a win), the positives and the negatives of one lane."""
+    wins, positives, negatives, before, tied = 0, 0, 0, 0, 0
+    last = np.int64(0)
+    for i in range(n):
+        key = keys[i * stride + lane]
+        fresh = (key ^ last) > LOW or (key ^ last) < 0
+        before = negatives if fresh else before
+        tied = 0 if fresh else tied
+        last = key
+        positive, negative = (key >> (2 * m)) & 1, (key >> (2 * m + 1)) & 1
+        wins += positive * (before + negatives) + negative * tied
+        positives += positive
+        tied += positive
+        negatives += negative
+    return wins, positives, negatives
