@@ -133,7 +133,7 @@ class DuckDBStore:
     def retire(self, before_ms: int, folder: str | Path | None) -> dict[str, int]:
         """Export rows older than `before_ms` to `folder/until_<before_ms>/<table>.parquet`, then delete them.
 
-        A kill in between leaves rows in both places; the same call again makes the same export and deletes them. A retry of an
+        A kill in between leaves rows in both places and the next call exports them once more; rows carry their ids. A retry of an
         event that was deleted is known as a retry until the store is opened again.
         """
         moved = {}
@@ -144,11 +144,11 @@ class DuckDBStore:
                     target = quote(str(partial / f"{name}.parquet"))
                     query = f"SELECT * FROM {name} WHERE time_ms < {int(before_ms)} ORDER BY time_ms"
                     self._db.execute(f"COPY ({query}) TO {target} (FORMAT parquet, COMPRESSION zstd)")
-            finish_export(partial)
             with self._transaction():
                 for name in delete_order():
                     done = self._db.execute(f"DELETE FROM {name} WHERE time_ms < {int(before_ms)}").fetchall()
                     moved[name] = int(done[0][0])
+                finish_export(partial, empty=not any(moved.values()))
             self._db.execute("CHECKPOINT")
         return moved
 

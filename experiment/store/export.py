@@ -1,4 +1,4 @@
-"""Parquet exports of old events: a folder that appears whole or not at all."""
+"""Parquet exports of old events: a folder that appears whole or not at all and never replaces another."""
 
 from __future__ import annotations
 
@@ -16,11 +16,21 @@ def start_export(folder: str | Path | None, before_ms: int) -> Path | None:
     return partial
 
 
-def finish_export(partial: Path | None) -> Path | None:
-    """Give the folder its final name; an earlier export of the same time is replaced."""
+def finish_export(partial: Path | None, *, empty: bool) -> Path | None:
+    """Give the folder its final name, `until_<time>`, or `until_<time>_2` and so on where that exists; an empty one goes.
+
+    A store that dies between this and its commit keeps its rows and exports them again; rows carry their ids, by which a reader
+    of several exports drops repeats.
+    """
     if partial is None:
         return None
-    final = partial.with_name(partial.name.removeprefix(".").removesuffix(".partial"))
-    shutil.rmtree(final, ignore_errors=True)
+    if empty:
+        shutil.rmtree(partial)
+        return None
+    name = partial.name.removeprefix(".").removesuffix(".partial")
+    final, n = partial.with_name(name), 1
+    while final.exists():
+        n += 1
+        final = partial.with_name(f"{name}_{n}")
     partial.rename(final)
     return final

