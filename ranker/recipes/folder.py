@@ -1,4 +1,4 @@
-"""An exported folder (log.parquet, items.parquet, users.parquet, world.json): a feature spec by the columns' types, split by time."""
+"""An exported folder of log, items and users: a feature spec by the columns' types, and a split by time."""
 
 from __future__ import annotations
 
