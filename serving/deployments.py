@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -157,7 +158,7 @@ def build(settings: Settings) -> Application:
 
 
 def start(settings: Settings) -> None:
-    """Start ray on this machine with the service on it; returns once the replicas run. The artefacts are made and checked before."""
+    """Start ray on this machine with the service on it; returns once the replicas run."""
     app = build(settings)
     ray.init(
         address="local", include_dashboard=False, log_to_driver=False, configure_logging=False, object_store_memory=200_000_000
@@ -166,22 +167,27 @@ def start(settings: Settings) -> None:
     serve.run(app)
 
 
-def drain(patience_s: float, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> bool:
-    """Have every replica refuse new requests and commit what it holds; false when that took longer than `patience_s`."""
-    events: Any = serve.get_deployment_handle(EVENTS, "default")
-    deadline = clock() + patience_s
-    while clock() < deadline:
-        if events.drain.remote().result(timeout_s=5):
-            return True
-        sleep(0.1)
-    return False
+def stop(patience_s: float) -> bool:
+    """Refuse new requests, commit what every replica holds, close the store, stop ray.
 
-
-def shut_down() -> None:
-    """Stop the deployments, which closes the event store, then ray."""
-    stop_serve: Any = serve.shutdown
+    Returns:
+        False when some exposures could not be committed within `patience_s`. Acknowledged feedback always is already.
+    """
     stop_ray: Any = ray.shutdown
     try:
-        stop_serve()
+        return asyncio.run(_stop(patience_s)) if ray.is_initialized() else True
     finally:
         stop_ray()
+
+
+async def _stop(patience_s: float) -> bool:
+    committed = False
+    with contextlib.suppress(Exception):  # the application may never have come up
+        events: Any = serve.get_deployment_handle(EVENTS, "default")
+        async with asyncio.timeout(patience_s):
+            while not await events.drain.remote():
+                await asyncio.sleep(0.1)
+        committed = True
+    stop_serve: Any = serve.shutdown_async
+    await stop_serve()
+    return committed

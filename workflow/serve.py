@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -70,16 +71,20 @@ class serving:  # a context manager read as a verb: `with serving(settings) as s
         self.url = f"http://{'127.0.0.1' if settings.host in ('0.0.0.0', '::') else settings.host}:{settings.port}"
         self._say, self._fast, self._ready_s = say, fast, ready_s
         self._stop = threading.Event()
+        self._folder: Path | None = None
         self._old: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> serving:
         check_port(self.settings.host, self.settings.port)
         if self._fast:
-            _fast_environment(Path(tempfile.mkdtemp(prefix="sf-", dir="/tmp")))
+            self._folder = Path(tempfile.mkdtemp(prefix="sf-", dir="/tmp"))  # a socket's path must stay short
+            _fast_environment(self._folder)
         for name in (signal.SIGTERM, signal.SIGINT):
             self._old[name] = signal.signal(name, self._on_signal)
         try:
             self._start()
+            for name in self._old:  # ray has put its own handlers in their place
+                signal.signal(name, self._on_signal)
         except BaseException:
             self._shut_down()
             raise
@@ -88,7 +93,6 @@ class serving:  # a context manager read as a verb: `with serving(settings) as s
     def __exit__(self, *error: object) -> None:
         # a second signal while draining must not tear the store: from here on signals are only noted
         self._say("stopping: no new requests, waiting for what is under way")
-        self._drain()
         self._shut_down()
 
     def wait(self) -> None:
@@ -112,23 +116,17 @@ class serving:  # a context manager read as a verb: `with serving(settings) as s
                     raise TimeoutError(f"the service was not ready in time; see {self.settings.resolve('logs')}")
                 time.sleep(0.1)
 
-    def _drain(self) -> None:
-        from serving import deployments
-
-        try:
-            if not deployments.drain(15.0):
-                self._say("some exposures could not be committed in time and are lost")
-        except Exception as error:
-            self._say(f"could not drain ({type(error).__name__}); acknowledged events are committed already")
-
     def _shut_down(self) -> None:
         from serving import deployments
 
         try:
-            deployments.shut_down()
+            if not deployments.stop(15.0):
+                self._say("some exposures could not be committed in time; acknowledged feedback is committed")
         finally:
             for name, handler in self._old.items():
                 signal.signal(name, handler)
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop.set()
@@ -170,6 +168,7 @@ def _fast_environment(folder: Path) -> None:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     }
     for name, value in ours.items():
         os.environ.setdefault(name, value)
