@@ -48,6 +48,8 @@ class MultiTaskModel(nn.Module, ABC):
     """
 
     n_out: int  # set by `body`
+    towers: Towers
+    towered = True  # whether its logits are towers on a representation
     ahead = True  # whether the first layers read the item part as it stands, so that their share can be computed ahead
 
     def __init__(
@@ -75,7 +77,8 @@ class MultiTaskModel(nn.Module, ABC):
             raise ConfigError(f"task {self.user_tasks[0].name!r} is user-level but no feature is on the user side")
         self.check_options(options)
         n_out = self.build(**options)
-        self.towers = Towers(self.item_tasks, n_out, towers, dropout=dropout)
+        if self.towered:
+            self.towers = Towers(self.item_tasks, n_out, towers, dropout=dropout)
         n_user = self.build_user() if self.user_tasks else 0
         self.user_towers = Towers(self.user_tasks, n_user, towers, dropout=dropout) if self.user_tasks else None
         layers = [m for n, m in self.named_modules() if isinstance(m, InputLinear) and not n.startswith("user_body")]
@@ -101,7 +104,7 @@ class MultiTaskModel(nn.Module, ABC):
         self.user_body = InputExperts(1, self.n_context, 0, (64,), dropout=self.dropout)
         return self.user_body.n_out
 
-    def represent_user(self, parts: Parts) -> Tensor:
+    def represent_user(self, parts: Parts, notes: Notes) -> Tensor:
         """What the towers of user-level tasks read, `(1, B or 1, H)`; never anything of the item."""
         h: Tensor = self.user_body(Parts(parts.context, parts.context[:, :0]))
         return h
@@ -116,7 +119,7 @@ class MultiTaskModel(nn.Module, ABC):
         notes = Notes()
         logits, other = self.item_logits(parts, notes)
         if self.user_towers is not None:
-            other |= self.user_towers(self.represent_user(parts))[1]
+            other |= self.user_towers(self.represent_user(parts, notes))[1]
         return Outputs(logits, other, sum(notes.aux[1:], notes.aux[0]) if notes.aux else None, notes.inspect)
 
     def extra_loss(self, outputs: Outputs, values: Tensor, weights: Tensor) -> Tensor | None:

@@ -110,6 +110,7 @@ def architecture(name: str) -> type[MultiTaskModel]:
     """A base network by name."""
     from ranker.models import MODELS  # the registry names this file too
 
-    if name not in MODELS or issubclass(MODELS[name], ESMM):
-        raise ConfigError(f"base {name!r} is no network to build on; choose one of {', '.join(MODELS)} but esmm and escm2")
+    fit = [other for other, model in MODELS.items() if model.towered and not issubclass(model, ESMM)]
+    if name not in fit:
+        raise ConfigError(f"base {name!r} is no network to build on; choose one of {', '.join(fit)}")
     return MODELS[name]

@@ -1,5 +1,7 @@
 """Architectures that are special cases of one another give the same logits, number for number."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -41,7 +43,7 @@ def test_omoe_is_mmoe_with_tied_gates() -> None:
 
 @pytest.mark.parametrize(("n_specific", "n_shared"), [(1, 2), (2, 1), (1, 1), (1, 0), (0, 3)])
 def test_cgc_is_ple_with_one_level(n_specific: int, n_shared: int) -> None:
-    sizes = {"n_specific": n_specific, "n_shared": n_shared}
+    sizes: dict[str, Any] = {"n_specific": n_specific, "n_shared": n_shared}
     cgc, ple = example("cgc", hidden=(16, 8), **sizes), example("ple", levels=((16, 8),), **sizes)
     renamed = {"experts.": "first.", "gates.": "first_gates."}
     state = {}
