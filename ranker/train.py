@@ -43,6 +43,8 @@ class TrainConfig:
         monitor: What best means on the validation rows: `auc` (mean over binary tasks) or `loss`.
         balance: How the tasks' losses are combined; `balance_options` go to it, such as `{"weights": {"like": 2.0}}`.
         regression: `mse` or `huber`; `scales` says by task whether its label is learned `standard` or `log1p`.
+        precision: `float32`, `bfloat16` (matrix products only; weights, losses and optimiser stay float32), or `auto`: bfloat16
+            where the processor multiplies it natively.
         evaluations: Validations an epoch; more than one lets a model stop within its first pass.
     """
 
@@ -59,6 +61,7 @@ class TrainConfig:
     balance_options: Mapping[str, Any] = field(default_factory=dict)
     regression: str = "mse"
     scales: Mapping[str, str] = field(default_factory=dict)
+    precision: str = "auto"
     evaluations: int = 1
 
     def __post_init__(self) -> None:
@@ -67,6 +70,8 @@ class TrainConfig:
                 raise ConfigError(f"training setting {name} = {getattr(self, name)} must be at least {least}")
         if not 0 < self.learning_rate < float("inf"):
             raise ConfigError(f"training setting learning_rate = {self.learning_rate} must be above 0")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ConfigError(f"training setting precision = {self.precision!r} is not one of auto, float32, bfloat16")
         if self.monitor not in ("auc", "loss"):
             raise ConfigError(f"training setting monitor = {self.monitor!r} is not one of auc, loss")
 
@@ -208,6 +213,7 @@ def fit(
         balancer.load_state_dict(state["balancer"])
         for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
+    low = config.precision == "bfloat16" or (config.precision == "auto" and native_bfloat16())
     steps = -(-source.n_rows // config.batch_size)
     for epoch in range(state["epoch"], config.epochs):
         if state["waited"] >= config.patience:
@@ -221,7 +227,10 @@ def fit(
         )
         with _seeded(seed * 1_000_003 + epoch + 1):
             for step, batch in enumerate(source.epoch(seed * 1_000_003 + epoch, config.batch_size), 1):
-                outputs = network.run(batch)
+                with torch.autocast("cpu", torch.bfloat16, enabled=low):
+                    outputs = network.run(batch)
+                outputs.logits = outputs.logits.float()
+                outputs.other = {name: logits.float() for name, logits in outputs.other.items()}
                 found = losses(outputs, batch.values, batch.weights)
                 for optimiser in optimisers:
                     optimiser.zero_grad(set_to_none=True)
@@ -252,6 +261,12 @@ def fit(
     return Trained(
         model, options, encoder, network, scales, config, seed, state["history"], best["epoch"], best["metrics"], fingerprint
     )
+
+
+def native_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 natively (AVX512_BF16 or AMX); elsewhere it is emulated and slower."""
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def _judge(
