@@ -10,6 +10,7 @@ import numba
 F = TypeVar("F", bound=Callable[..., Any])
 
 prange = numba.prange
+MAX_THREADS: int = numba.get_num_threads()  # at import: what numba was started with
 
 
 def compiled(function: F) -> F:
@@ -27,7 +28,7 @@ def parallel(function: F) -> F:
     return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy", parallel=True)(function))
 
 
-class threads:  # noqa: N801
+class threads:
     """Use so many threads inside the `with`, at most as many as numba was started with; None changes nothing."""
 
     def __init__(self, n: int | None) -> None:
@@ -36,7 +37,7 @@ class threads:  # noqa: N801
     def __enter__(self) -> None:
         self.before = numba.get_num_threads()
         if self.n is not None:
-            numba.set_num_threads(max(1, min(self.n, numba.config.NUMBA_NUM_THREADS)))
+            numba.set_num_threads(max(1, min(self.n, MAX_THREADS)))
 
     def __exit__(self, *args: object) -> None:
         numba.set_num_threads(self.before)

@@ -12,6 +12,7 @@ from core.errors import ArtefactError, ConfigError
 from core.scores import ScoreTable
 from fusion.calibrate import Calibration
 from fusion.formula import Formula
+from fusion.formula.families import weighted_sum_of
 
 NO_CONTEXT: Mapping[str, Any] = {}
 
@@ -110,6 +111,15 @@ class FormulaStrategy:
             arrays: dict[str, AnyArray] = artefact.read_tensors("calibration.safetensors")
             calibration = Calibration.from_arrays(config["calibration"], arrays)
         return cls(Formula.from_json(config["formula"]), config["weights"], calibration)
+
+
+def hand_set_strategy(weights: Mapping[str, float], calibration: Calibration | None = None) -> FormulaStrategy:
+    """sum_k w_k * calibrated p_k with declared weights by task: the control every search is compared with.
+
+    >>> hand_set_strategy({"click": 1.0, "like": 5.0}).formula.text
+    'w_click * click + w_like * like'
+    """
+    return FormulaStrategy(weighted_sum_of(weights), {f"w_{task}": weight for task, weight in weights.items()}, calibration)
 
 
 def publish(

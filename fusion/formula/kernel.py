@@ -123,7 +123,7 @@ def _with_column(op: int, a: Floats, b: Floats, out: Floats) -> None:
 
 @compiled
 def _pair(op: int, x: float, y: float) -> float:
-    if op == MIN or op == MAX:
+    if op in (MIN, MAX):
         if x != x or y != y:
             return math.nan
         if op == MIN:

@@ -1,4 +1,4 @@
-"""A tree laid out for the batched kernel: what needs no parameter becomes a column once, the rest a short list of block operations."""
+"""A tree laid out for the batched kernel: what needs no parameter becomes a column, the rest a short list of block operations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from core.arrays import Floats, Ints
 from core.errors import ConfigError
 from fusion.formula.formula import Formula
 from fusion.formula.program import Frame, compile_tree
-from fusion.formula.tree import Binary, Call, Name, Negate, Node, Number, walk
+from fusion.formula.tree import Binary, Call, Name, Negate, Node, walk
 
 SCALAR, COLUMN, REGISTER = 0, 1, 2  # where an operand lives: per vector, per row, or a block result
 BINARY_OPS: Final = ("+", "-", "*", "/", "**", "<", "<=", ">", ">=", "==", "!=", "min", "max")
@@ -42,9 +42,7 @@ class Linear:
         return out
 
 
-def linearise(
-    formula: Formula, tasks: Mapping[str, Floats], context: Mapping[str, Any], n: int, segments: Ints | None
-) -> Linear:
+def linearise(formula: Formula, tasks: Mapping[str, Floats], context: Mapping[str, Any], n: int, segments: Ints | None) -> Linear:
     """Lay a formula out over a log of `n` rows, whose requests start at `segments` (plus the end)."""
     frame = Frame(tasks, {}, context, n, segments)
     layout = _Layout(frame)
@@ -79,7 +77,7 @@ class _Layout:
         return self._mixed(node, depth)
 
     def emit(self, op: str, depth: int, operands: list[tuple[int, int]]) -> tuple[int, int]:
-        """Append one instruction; where its result is. It never overwrites an operand: in-place loops would not become vector code."""
+        """Append one instruction; where its result is, never in an operand: in-place loops would not become vector code."""
         register = 2 * depth if (REGISTER, 2 * depth) not in operands else 2 * depth + 1
         if register >= MAX_REGISTERS:
             raise ConfigError(f"the formula nests more than {MAX_REGISTERS // 2} operations to the right; shorten it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ _CHUNK_BYTES = 64_000_000  # per-user values held at once
 
 
 class Evaluation(NamedTuple):
-    """values `[V]`, terms `[V, M]` (one a metric), n_nonfinite `[V]`. A vector with a non-finite final is NaN, unless a floor is declared."""
+    """values `[V]`, terms `[V, M]`, n_nonfinite `[V]`; a vector with a non-finite final is NaN, unless a floor is declared."""
 
     values: Floats
     terms: Floats
@@ -60,7 +60,10 @@ class Evaluator:
             for start, values, bad in self._chunks(vectors):
                 part = slice(start, start + len(values))
                 for m, column in enumerate(self.panel.measured):
-                    terms[part, column] = values[:, m] @ self.panel.multiplier[m] / self.panel.denominator[m]
+                    sums = [
+                        row @ self.panel.multiplier[m] for row in values[:, m]
+                    ]  # one by one: the same to the bit in any batch
+                    terms[part, column] = np.array(sums) / self.panel.denominator[m]
                 n_nonfinite[part] = bad
         self._functions(vectors, terms, n_nonfinite)
         if self.formula.nonfinite == "error":
@@ -88,7 +91,7 @@ class Evaluator:
         context = {name: self._columns[name] for name in self.formula.context}
         return self.formula.final(self._columns, params, context, self.panel.requests).values
 
-    def _chunks(self, vectors: Floats):  # type: ignore[no-untyped-def]
+    def _chunks(self, vectors: Floats) -> Iterator[tuple[int, Floats, Ints]]:
         panel, linear = self.panel, self._linear
         width = max(8, _CHUNK_BYTES // (8 * panel.n_users * max(1, len(panel.measured))) // 8 * 8)
         floor = np.nan if self.formula.nonfinite == "error" else float(self.formula.nonfinite)
@@ -119,7 +122,9 @@ class Evaluator:
     def _check(self, vectors: Floats) -> Floats:
         vectors = np.asarray(vectors, dtype=np.float64)
         if vectors.ndim != 2 or vectors.shape[1] != self.formula.n_params:
-            raise ConfigError(f"parameter vectors have shape {vectors.shape}; give [n, {self.formula.n_params}] for {self.formula}")
+            raise ConfigError(
+                f"parameter vectors have shape {vectors.shape}; give [n, {self.formula.n_params}] for {self.formula}"
+            )
         if not np.isfinite(vectors).all():
             raise ConfigError("parameter vectors must be finite")
         return np.ascontiguousarray(vectors)

@@ -93,7 +93,9 @@ def evaluate_vectors(
                         continue
                     final = finals[0]
                     if len(codes) > 0 and high - low <= LOW + 1:
-                        _coded_aucs(final[low:high], codes[start + low : start + high], keys[:high - low], spare, eligible, u, out[first])
+                        _coded_aucs(
+                            final[low:high], codes[start + low : start + high], keys[: high - low], spare, eligible, u, out[first]
+                        )
                         continue
                     _order(final[low:high], keys[low:high], spare)
                     for m in range(n_metrics):
@@ -112,15 +114,15 @@ def evaluate_vectors(
 
 @compiled
 def _any(eligible: Floats, u: int) -> bool:
+    weight = 0.0
     for m in range(len(eligible)):
-        if eligible[m, u] > 0:
-            return True
-    return False
+        weight += eligible[m, u]
+    return weight > 0
 
 
 @compiled
-def _replace(final: Floats, floor: float) -> int:
-    n_bad = 0
+def _replace(final: Floats, floor: float) -> np.int64:
+    n_bad = np.int64(0)
     bits = final.view(np.int64)
     for i in range(len(final)):
         n_bad += np.int64((bits[i] & _EXPONENT) == _EXPONENT)  # all ones: infinite or NaN

@@ -85,7 +85,7 @@ class Panel:
 
 
 def _starts(new: np.ndarray) -> Ints:
-    return np.r_[0, np.flatnonzero(new) + 1, len(new) + 1].astype(np.int64)
+    return np.concatenate([[0], np.flatnonzero(new) + 1, [len(new) + 1]]).astype(np.int64)
 
 
 def _blocks(users: Ints, requests: Ints) -> tuple[Ints, Ints]:
@@ -107,7 +107,7 @@ def _user_weights(metric: Metric, gain: np.ndarray, user: Ints, n_users: int) ->
         "reward": np.bincount(user, weights=np.maximum(gain, 0), minlength=n_users),
         "one": np.ones(n_users),
     }[metric.user_weight]
-    return np.where((positives > 0) & (negatives > 0), weight, 0.0)
+    return np.where((positives > 0) & (negatives > 0), weight, 0.0).astype(np.float64)
 
 
 def _ideal(gain: np.ndarray, starts: Ints, k: int) -> Floats:
@@ -116,4 +116,5 @@ def _ideal(gain: np.ndarray, starts: Ints, k: int) -> Floats:
     order = np.lexsort((-gain, group))
     place = np.arange(len(gain)) - starts[group]
     best = np.maximum(gain[order].astype(np.float64), 0.0)
-    return np.bincount(group, weights=np.where(place < k, best / np.log2(place + 2.0), 0.0), minlength=len(starts) - 1)
+    discounted = np.where(place < k, best / np.log2(place + 2.0), 0.0)
+    return np.bincount(group, weights=discounted, minlength=len(starts) - 1).astype(np.float64)
