@@ -71,10 +71,12 @@ def read_units(
     buckets = tuple(bucket.name for bucket in experiment.buckets)
     columns = tuple(dict.fromkeys(column for metric in metrics for column in metric.columns))
     before = {column for metric in metrics if metric.cuped for column in metric.columns}
-    if now_ms is None:
-        newest = store.select("SELECT coalesce(max(time_ms), 0) AS t FROM assignments")
-        now_ms = int(newest["t"][0])
-    rows = store.select(_sql(experiment, columns, before, segment))
+    span = store.select(
+        "SELECT coalesce(min(time_ms), 0) AS started, coalesce(max(time_ms), 0) AS newest "
+        f"FROM assignments WHERE experiment = {quote(experiment.name)}"
+    )
+    now_ms = int(span["newest"][0]) if now_ms is None else now_ms
+    rows = store.select(_sql(experiment, columns, before, segment, int(span["started"][0])))
     multiple = rows["bucket"] == -2
     forced = rows["forced"] > 0
     window = experiment.analysis.window_days
@@ -103,7 +105,9 @@ def read_units(
     )
 
 
-def _sql(experiment: Experiment, columns: Sequence[UnitColumn], before: set[UnitColumn], segment: str | None) -> str:
+def _sql(
+    experiment: Experiment, columns: Sequence[UnitColumn], before: set[UnitColumn], segment: str | None, started_ms: int
+) -> str:
     """One query; tables are joined by their 64-bit keys."""
     rule = experiment.analysis
     by_user = experiment.unit == "user"
@@ -116,7 +120,7 @@ def _sql(experiment: Experiment, columns: Sequence[UnitColumn], before: set[Unit
         post += f" AND t.time_ms % {window} >= {burn_in}"
     pre = f"t.time_ms < u.first_ms AND t.time_ms >= u.first_ms - {_ms(rule.pre_days)}" if by_user and rule.pre_days else "FALSE"
     needs_pre = bool(before) and pre != "FALSE"
-    oldest = f"(SELECT min(first_ms) - {_ms(rule.pre_days) if needs_pre else 0} FROM units)"
+    oldest = started_ms - (_ms(rule.pre_days) if needs_pre else 0)
     parts = [
         f"""units AS (
   SELECT unit_key, min(time_ms) AS first_ms, CASE WHEN min(bucket) <> max(bucket) THEN -2 ELSE
@@ -164,7 +168,7 @@ def _sources(
     exposures: str,
     post: str,
     pre: str,
-    oldest: str,
+    oldest: int,
 ) -> dict[str, str]:
     """The aggregation behind each kind of number, one row a unit."""
     wanted: dict[str, bool] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import pyarrow as pa
 
 from core.arrays import AnyArray, Bools
 from core.errors import StoreError
+from core.logs import LoggedDataset
 from experiment.store.export import finish_export, start_export
 from experiment.store.interface import TABLES, Appended, Batch, delete_order, prepare, quote
 from experiment.store.keyset import KeySet
+from experiment.store.log import read_log
 from experiment.store.migrate import VERSION, migrate
 
 
@@ -129,6 +131,17 @@ class DuckDBStore:
         """Rows lost, by `experiment/bucket`."""
         rows = self.arrow("SELECT bucket, sum(n)::BIGINT AS n FROM losses GROUP BY bucket").to_pylist()
         return {row["bucket"]: row["n"] for row in rows}
+
+    def log(
+        self,
+        *,
+        experiment: str | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        tasks: Sequence[str] | None = None,
+    ) -> LoggedDataset:
+        """See `experiment.store.log.read_log`."""
+        return read_log(self, experiment=experiment, since_ms=since_ms, until_ms=until_ms, tasks=tasks)
 
     def retire(self, before_ms: int, folder: str | Path | None) -> dict[str, int]:
         """Export rows older than `before_ms` to `folder/until_<before_ms>/<table>.parquet`, then delete them.

@@ -13,6 +13,7 @@ import pyarrow as pa
 from core.arrays import AnyArray, Ints
 from core.errors import DataError
 from core.events import ASSIGNMENT_SCHEMA, EXPOSURE_SCHEMA, FEEDBACK_SCHEMA, REQUEST_SCHEMA
+from core.logs import LoggedDataset
 from experiment.hashing import keys64
 
 
@@ -131,6 +132,16 @@ class EventStore(Protocol):
 
     def retire(self, before_ms: int, folder: str | Path | None) -> dict[str, int]:
         """Export rows older than a time to Parquet (unless `folder` is None), then delete them; rows by table."""
+
+    def log(
+        self,
+        *,
+        experiment: str | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        tasks: Sequence[str] | None = None,
+    ) -> LoggedDataset:
+        """Impressions with scores, weights, bucket and labels for the offline tools; see `experiment.store.log.read_log`."""
 
     def close(self) -> None:
         """Let the database go. Further calls raise StoreError."""

