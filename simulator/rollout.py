@@ -23,6 +23,7 @@ from simulator.policies import Action, Draw, Policy
 from simulator.session import Page, Sessions, top
 
 Recommend = Callable[[Request], Slate]
+Rank = Callable[[Sessions], Floats32]  # final scores [n, n_candidates] of what the slots are offered
 Recorder = Callable[[Page, Floats32, Action, AnyArray], None]
 _Chunks = dict[str, list[AnyArray]]
 
@@ -34,6 +35,7 @@ def rollout(
     *,
     seed: int,
     recommend: Recommend | None = None,
+    rank: Rank | None = None,
     n_days: int | None = None,
     users: Ints | None = None,
     first: int = 0,
@@ -46,6 +48,7 @@ def rollout(
         n_sessions: Sessions of random users, numbered from `first`; or
         n_days: the days that `users` (all by default) live through, leaving and coming back.
         recommend: Ranks one request at a time in the place of the policy: an Engine's `rank`, a baseline, a stub.
+        rank: The same for all slots at once: final scores of the candidates in `sessions.items`, `[n, n_candidates]`.
 
     Returns:
         One row an impression: request_id, user_id, item_id, scenario, position, time_ms, every behaviour, `score_<task>`,
@@ -58,7 +61,19 @@ def rollout(
     def record(page: Page, final: Floats32, action: Action, keep: AnyArray) -> None:
         _record_impressions(chunks, env, page, final, action, keep)
 
-    _run(env, _chooser(env, policy, recommend), record, n_sessions, seed, n_days, users, first, progress)
+    run_sessions(
+        env,
+        record,
+        policy=policy,
+        recommend=recommend,
+        rank=rank,
+        n_sessions=n_sessions,
+        seed=seed,
+        n_days=n_days,
+        users=users,
+        first=first,
+        progress=progress,
+    )
     return _in_order(
         env, chunks, ("user_id", "session", "step", "position") if n_days is not None else ("session", "step", "position")
     )
@@ -97,7 +112,7 @@ def transitions(
         waiting["obs"] = obs
         return chosen(obs, draw)
 
-    chosen = _chooser(env, policy, None)
+    chosen = _chooser(env, policy, None, None)
     _run(env, choose, record, n_sessions, seed, None, None, first, progress)
     return _in_order(env, chunks, ("session", "step"))
 
@@ -112,9 +127,9 @@ def join_features(env_world_items: LoggedDataset, users: LoggedDataset, log: Log
 Choose = Callable[[Floats32, Draw], tuple[Ints, Floats32, Action]]  # rows [B, k] shown, their final [B, k], the action
 
 
-def _chooser(env: SessionEnv, policy: Policy | None, recommend: Recommend | None) -> Choose:
-    if (policy is None) == (recommend is None):
-        raise ConfigError("give a policy or a recommend callable, one of the two")
+def _chooser(env: SessionEnv, policy: Policy | None, recommend: Recommend | None, rank: Rank | None) -> Choose:
+    if sum(given is not None for given in (policy, recommend, rank)) != 1:
+        raise ConfigError("give one of: a policy, a recommend callable, a rank callable")
     k = env.world.settings.page_size
 
     def by_policy(obs: Floats32, draw: Draw) -> tuple[Ints, Floats32, Action]:
@@ -138,7 +153,14 @@ def _chooser(env: SessionEnv, policy: Policy | None, recommend: Recommend | None
             final[slot], propensity[slot] = slate.final[:k], slate.propensity
         return rows, final, Action(np.zeros((env.num_envs, 0), np.float32), propensity)
 
-    return by_policy if policy is not None else by_request
+    def by_rank(obs: Floats32, draw: Draw) -> tuple[Ints, Floats32, Action]:
+        assert rank is not None
+        final = rank(env.sessions)
+        rows = top(final, k)
+        nothing = Action(np.zeros((env.num_envs, 0), np.float32), np.full(env.num_envs, np.nan))
+        return rows, np.take_along_axis(final, rows, 1), nothing
+
+    return by_policy if policy is not None else by_request if recommend is not None else by_rank
 
 
 def requests(sessions: Sessions) -> list[Request]:
@@ -182,6 +204,25 @@ def request_ids(user: Ints, session: Ints, step: Ints) -> AnyArray:
     joined = pc.binary_join_element_wise("u", parts[0], "-s", parts[1], "-p", parts[2], "")
     ids: AnyArray = joined.to_numpy(zero_copy_only=False)
     return ids
+
+
+def run_sessions(
+    env: SessionEnv,
+    record: Recorder,
+    *,
+    policy: Policy | None = None,
+    recommend: Recommend | None = None,
+    rank: Rank | None = None,
+    n_sessions: int | None = None,
+    seed: int,
+    n_days: int | None = None,
+    users: Ints | None = None,
+    first: int = 0,
+    progress: bool = False,
+) -> None:
+    """The loop under `rollout`, for whoever wants another record: `record(page, final, action, keep)` after each page,
+    `keep` `[n]` telling which slots count."""
+    _run(env, _chooser(env, policy, recommend, rank), record, n_sessions, seed, n_days, users, first, progress)
 
 
 def _run(

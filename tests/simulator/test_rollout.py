@@ -86,7 +86,7 @@ def test_wrong_calls_say_so(world: World) -> None:
     policy = constant(np.zeros(env.n_params))
     with pytest.raises(ConfigError, match="one of the two"):
         rollout(env, policy, seed=1)
-    with pytest.raises(ConfigError, match="policy or a recommend"):
+    with pytest.raises(ConfigError, match="one of: a policy"):
         rollout(env, None, 3, seed=1)
     with pytest.raises(ConfigError, match="formula needs"):
         rollout(env, constant(np.zeros(3)), 3, seed=1)
