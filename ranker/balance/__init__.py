@@ -7,12 +7,27 @@ from typing import Any
 
 from core.errors import ConfigError
 from core.tasks import TaskSet
+from ranker.balance.aggregators import MGDA, CAGrad, PCGrad, UPGrad
 from ranker.balance.base import Balancer
+from ranker.balance.decay import Decay
+from ranker.balance.dwa import DWA
 from ranker.balance.fixed import Fixed
+from ranker.balance.gradnorm import GradNorm
+from ranker.balance.pareto import Pareto
+from ranker.balance.uncertainty import Uncertainty
 from ranker.models.base import MultiTaskModel
 
 BALANCERS: Mapping[str, Callable[..., Balancer]] = {
     "fixed": Fixed,
+    "decay": Decay,
+    "uncertainty": Uncertainty,
+    "dwa": DWA,
+    "gradnorm": GradNorm,
+    "mgda": MGDA,
+    "pcgrad": PCGrad,
+    "cagrad": CAGrad,
+    "upgrad": UPGrad,
+    "pareto": Pareto,
 }
 
 
