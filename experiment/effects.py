@@ -39,9 +39,16 @@ class Arm:
         table -= means[:, None]
         return names, means, table @ table.T / (self.n - 1)
 
+    @classmethod
+    def from_moments(cls, n: int, names: Sequence[str], means: Floats, covariance: Floats) -> Arm:
+        """A bucket known only by its moments; it has no columns, so quantiles cannot be read from it."""
+        arm = cls({})
+        arm.__dict__.update(n=n, _moments=({name: i for i, name in enumerate(names)}, means, covariance))
+        return arm
+
     def has(self, name: str) -> bool:
         """Whether the column was computed."""
-        return name in self.columns
+        return name in self._moments[0]
 
     def column(self, name: str) -> Floats:
         """A column `[n]`."""
@@ -88,6 +95,7 @@ class Effect:
     rel_diff: float = NAN
     rel_diff_low: float = NAN
     rel_diff_high: float = NAN
+    rel_se: float = NAN
     status: str = "ok"
 
     @classmethod
@@ -95,10 +103,10 @@ class Effect:
         """No estimate, and why."""
         return cls(control, treatment, NAN, NAN, NAN, NAN, NAN, status=status)
 
-    def with_relative(self, relative: tuple[float, float, float]) -> Effect:
-        """With the relative effect and its bounds."""
+    def with_relative(self, relative: tuple[float, float, float], se: float = NAN) -> Effect:
+        """With the relative effect, its bounds and its standard error."""
         rel, low, high = relative
-        return replace(self, rel_diff=rel, rel_diff_low=low, rel_diff_high=high)
+        return replace(self, rel_diff=rel, rel_diff_low=low, rel_diff_high=high, rel_se=se)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; NaN becomes None."""

@@ -13,6 +13,7 @@ from scipy import stats
 
 from core.errors import ConfigError
 from core.tasks import Goal
+from experiment.delta import relative_effect
 from experiment.effects import Arm, Effect, delta_relative
 
 COUNTS = ("exposures", "requests", "active_days")  # what a unit has without any feedback
@@ -252,12 +253,11 @@ def _analyze(metric: Metric, control: Arm, treatment: Arm, alpha: float) -> Effe
     )
     if result.control <= 0 or result.treatment <= 0:
         return effect
+    relative = relative_effect(a, b, numerator.name, denominator, *before, alpha=alpha)
     if metric.method == "delta":
-        df = _welch_df(var_a / control.n, control.n, var_b / treatment.n, treatment.n)
-        t = float(stats.t.isf(alpha / 2, df))
-        return effect.with_relative(delta_relative(result.control, var_a / control.n, result.treatment, var_b / treatment.n, t))
-    low, high = result.rel_effect_size_ci_lower, result.rel_effect_size_ci_upper
-    return effect.with_relative((result.rel_effect_size, low, high))
+        return effect.with_relative((relative.value, relative.low, relative.high), relative.se)
+    bounds = (result.rel_effect_size, result.rel_effect_size_ci_lower, result.rel_effect_size_ci_upper)
+    return effect.with_relative(bounds, relative.se)
 
 
 def _adjusted_variance(test: Any, arm: Any, total: Any) -> float:
@@ -274,10 +274,6 @@ def _adjusted_variance(test: Any, arm: Any, total: Any) -> float:
 
 def _covariance(test: Any, arm: Any) -> float:
     return float(arm.ratio_cov(test.numer, test.denom, test.numer_covariate, test.denom_covariate))
-
-
-def _welch_df(a: float, n_a: int, b: float, n_b: int) -> float:
-    return (a + b) ** 2 / (a**2 / (n_a - 1) + b**2 / (n_b - 1))
 
 
 def _woodruff(values: Any, q: float) -> tuple[float, float]:

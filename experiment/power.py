@@ -26,7 +26,7 @@ def units_needed(effect: float, std: float, *, alpha: float = 0.05, power: float
         return float(stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift) - power)
 
     rough = (stats.norm.isf(alpha / 2) + stats.norm.ppf(power)) ** 2 * (std / effect) ** 2 * (1 + 1 / ratio)
-    return float(optimize.brentq(missing, max(rough * 0.5, 2.0), rough * 2 + 20))
+    return float(optimize.brentq(missing, max(rough * 0.5, 2.0), rough * 2 + 20, xtol=1e-10, rtol=1e-12))
 
 
 def units_needed_for_shares(control: float, treatment: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
@@ -46,7 +46,7 @@ def units_needed_for_shares(control: float, treatment: float, *, alpha: float = 
         return float(stats.norm.sf(critical - shift) + stats.norm.cdf(-critical - shift) - power)
 
     rough = 2 * ((stats.norm.isf(alpha / 2) + stats.norm.ppf(power)) / h) ** 2
-    return float(optimize.brentq(missing, rough * 0.5, rough * 2 + 10))
+    return float(optimize.brentq(missing, rough * 0.5, rough * 2 + 10, xtol=1e-10, rtol=1e-12))
 
 
 def detectable(se: float, *, alpha: float = 0.05, power: float = 0.8) -> float:

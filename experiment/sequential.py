@@ -59,16 +59,11 @@ def always_valid(effect: Effect, n_control: int, n_treatment: int, *, alpha: flo
         p_value,
         status=effect.status,
     )
-    if effect.control <= 0:
+    if not np.isfinite(effect.rel_se):
         return widened
-    relative = effect.diff / effect.control
-    return widened.with_relative((relative, *_relative_bounds(effect, n, alpha, tuning)))
-
-
-def _relative_bounds(effect: Effect, n: int, alpha: float, tuning: float) -> tuple[float, float]:
-    """Fieller-free bounds: the absolute sequence as shares of the control's value."""
-    half = float(half_width(effect.se**2, n, alpha=alpha, tuning=tuning))
-    return (effect.diff - half) / effect.control, (effect.diff + half) / effect.control
+    relative = float(half_width(effect.rel_se**2, n, alpha=alpha, tuning=tuning))
+    bounds = (effect.rel_diff, effect.rel_diff - relative, effect.rel_diff + relative)
+    return widened.with_relative(bounds, effect.rel_se)
 
 
 def _rho2(alpha: float, tuning: float) -> float:
