@@ -149,7 +149,7 @@ def _request(
     context = value.get("context") or {}
     if context:
         _check_context(context)
-    page_size = value.get("page_size", DEFAULT_PAGE)
+    page_size = value.get("page_size", min(DEFAULT_PAGE, limits.page_size_max))
     if type(page_size) is not int or not 0 < page_size <= limits.page_size_max:
         raise RequestError(f"page_size must be a whole number from 1 to {limits.page_size_max}", field="page_size")
     explain = value.get("explain", False)

@@ -1,4 +1,4 @@
-"""First start: with no ranker in the settings, a small simulated world, its log, a ranker and two formulas are made and served."""
+"""First start: without a ranker in the settings, a small simulated world, its log, a ranker and two formulas are made."""
 
 from __future__ import annotations
 

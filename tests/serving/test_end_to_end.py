@@ -1,0 +1,121 @@
+"""Over real HTTP against the running service: what was acknowledged survives every kill, once; the readout is pandas' to 1e-9."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pytest
+
+from serving.client import Client, ServiceError
+from tests.serving import small
+from tests.serving.running import Running, events
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    running = Running(small.make(tmp_path_factory.mktemp("service")))
+    try:
+        yield running.start()
+    finally:
+        running.clean()
+
+
+def patiently(call: Callable[[], Any], wait_s: float = 90.0) -> Any:
+    """Repeat what a caller would repeat: refused connections, 429, 5xx of a service that is coming back."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return call()
+        except (OSError, ServiceError) as error:
+            status = error.status if isinstance(error, ServiceError) else 503
+            if (status < 500 and status not in (404, 429)) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.3)
+
+
+def page(url: str, user: int, request_id: str) -> dict[str, Any]:
+    def once() -> dict[str, Any]:
+        with Client(url, timeout_s=10) as client:
+            return client.rank(user, list(range(100)), request_id=request_id)
+
+    answer: dict[str, Any] = patiently(once)
+    return answer
+
+
+def tell(url: str, request_id: str, items: list[int]) -> list[str]:
+    """Feedback until it is acknowledged; the ids that were."""
+
+    def once() -> int:
+        with Client(url, timeout_s=30) as client:
+            return client.feedback(events(request_id, items))
+
+    assert patiently(once) == len(items)
+    return [event["event_id"] for event in events(request_id, items)]
+
+
+def test_what_was_acknowledged_survives_every_kill_exactly_once(service: Running) -> None:
+    acknowledged: list[str] = []
+    shown: list[str] = []
+
+    def traffic(name: str) -> None:
+        for user in range(10):
+            request_id = f"{name}-{user}"
+            answer = page(service.url, user, request_id)
+            shown.append(request_id)
+            items = [item["item_id"] for item in answer["items"][: 3 + user % 4]]
+            acknowledged.extend(tell(service.url, request_id, items))
+            tell(service.url, request_id, items)  # the same events again: a client's retry
+
+    traffic("start")
+    time.sleep(0.5)
+    (replica,) = service.pids("Ranking")
+    service.kill(replica)
+    traffic("replica-killed")
+    (writer,) = service.pids("Events")
+    service.kill(writer)
+    traffic("writer-killed")
+    time.sleep(0.5)
+    service.kill_driver()
+    assert service.gone() == []
+    service.start()
+    traffic("driver-killed")
+
+    with Client(service.url) as client:
+        readout = client.readout("weights")
+    assert service.stop() == 0, service.log()
+    assert service.gone() == []
+
+    with duckdb.connect(str(Path(service.folder) / "events.duckdb"), read_only=True) as store:
+        feedback = store.execute("SELECT * FROM feedback").df()
+        exposures = store.execute("SELECT * FROM exposures").df()
+        assignments = store.execute("SELECT * FROM assignments").df()
+    assert sorted(feedback["event_id"]) == sorted(acknowledged)
+    assert set(exposures["request_id"]) == set(shown)
+    assert not exposures.duplicated(["request_id", "item_id"]).any()
+    assert len(exposures) == 10 * len(shown)
+    _check_readout(readout, exposures, feedback, assignments)
+
+
+def _check_readout(readout: dict[str, Any], exposures: pd.DataFrame, feedback: pd.DataFrame, assignments: pd.DataFrame) -> None:
+    """The same numbers, by pandas from the raw tables."""
+    bucket = assignments.drop_duplicates("unit").set_index("unit")["bucket"]
+    user_of = exposures.drop_duplicates("request_id").set_index("request_id")["user_id"]
+    clicks = feedback.groupby(feedback["request_id"].map(user_of))["value"].sum()
+    seen = exposures.groupby("user_id").size()
+    units = pd.DataFrame({"bucket": bucket, "clicks": clicks, "seen": seen}).fillna({"clicks": 0.0})
+    by = units.groupby("bucket")
+    mean = by["clicks"].mean()
+    ctr = by["clicks"].sum() / by["seen"].sum()
+    rows = {row["metric"]: row for row in readout["rows"]}
+    assert readout["counts"] == by.size().to_dict()
+    for name, expected in (("clicks_per_user", mean), ("ctr", ctr)):
+        assert rows[name]["control"] == pytest.approx(expected["control"], abs=1e-9)
+        assert rows[name]["treatment"] == pytest.approx(expected["treatment"], abs=1e-9)
+        assert rows[name]["diff"] == pytest.approx(expected["treatment"] - expected["control"], abs=1e-9)
