@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchjd.aggregation import CAGradWeighting, MGDAWeighting, PCGradWeighting, UPGradWeighting
 
 from core.tasks import TaskSet
 from ranker.balance.fixed import Fixed
@@ -50,25 +49,32 @@ class MGDA(Aggregated):
     """The shortest vector in the gradients' hull, times K (Desideri 2012; Sener & Koltun, NeurIPS 2018)."""
 
     def __init__(self, tasks: TaskSet, model: MultiTaskModel) -> None:
-        super().__init__(tasks, model, MGDAWeighting(), mean=True)
+        super().__init__(tasks, model, _weighting("MGDA"), mean=True)
 
 
 class PCGrad(Aggregated):
     """Each gradient projected off those it conflicts with, summed (Yu et al., NeurIPS 2020)."""
 
     def __init__(self, tasks: TaskSet, model: MultiTaskModel) -> None:
-        super().__init__(tasks, model, PCGradWeighting(), mean=False)
+        super().__init__(tasks, model, _weighting("PCGrad"), mean=False)
 
 
 class CAGrad(Aggregated):
     """The best worst-task step within `c` of the mean, times K (Liu et al., NeurIPS 2021)."""
 
     def __init__(self, tasks: TaskSet, model: MultiTaskModel, c: float = 0.5) -> None:
-        super().__init__(tasks, model, CAGradWeighting(c=c), mean=True)
+        super().__init__(tasks, model, _weighting("CAGrad", c=c), mean=True)
 
 
 class UPGrad(Aggregated):
     """The mean of the gradients projected onto their dual cone, times K (Quinton & Rey 2024)."""
 
     def __init__(self, tasks: TaskSet, model: MultiTaskModel) -> None:
-        super().__init__(tasks, model, UPGradWeighting(), mean=True)
+        super().__init__(tasks, model, _weighting("UPGrad"), mean=True)
+
+
+def _weighting(name: str, **options: float) -> Callable[[Any], Tensor]:
+    from torchjd import aggregation  # here: it brings solvers whose import takes longer than that of everything else
+
+    made: Callable[[Any], Tensor] = getattr(aggregation, f"{name}Weighting")(**options)
+    return made
