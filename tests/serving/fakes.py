@@ -99,8 +99,6 @@ def release(**strategies: Any) -> Release:
     """A release of the fakes; `by_click` is the default."""
     named = {"by_click": By("click"), "by_like": By("like"), **strategies}
     kinds = {name: name if name in ("policy", "learned") else "formula" for name in named}
-        name: "policy" if name.startswith("policy") else "learned" if name.startswith("learned") else "formula" for name in named
-    }
     return Release(ById(), Ids(), named, "by_click", {"ranker": "ranker/fake/v1"}, kinds)
 
 
