@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,7 +43,8 @@ def interval_figures(readout: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _figure(rows: Sequence[Mapping[str, Any]], field: str, scale: float, title: str) -> dict[str, Any]:
-    names = [f"{row['metric']} · {row['bucket']}" for row in rows]
+    several = len({row["bucket"] for row in rows}) > 1
+    names = [_label(row, several) for row in rows]
     traces = []
     for word, colour in _COLOURS.items():
         chosen = [(name, row) for name, row in zip(names, rows, strict=True) if verdict(row) == word]
@@ -70,6 +72,12 @@ def _figure(rows: Sequence[Mapping[str, Any]], field: str, scale: float, title: 
             }
         )
     return {"data": traces, "title": title, "order": names[::-1], "height": 90 + 44 * len(names)}
+
+
+def _label(row: Mapping[str, Any], with_bucket: bool) -> str:
+    """What stands beside a bar. Plotly reads tags in labels, so `<` is escaped."""
+    name = f"{row['metric']} · {row['bucket']}" if with_bucket else str(row["metric"])
+    return f"{html.escape(name, quote=False)}<br><i>{verdict(row)}</i>"
 
 
 def _known(value: Any) -> bool:

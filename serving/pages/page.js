@@ -16,7 +16,7 @@ function draw(box, figure) {
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: ink, family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 13 },
     showlegend: false,
-    xaxis: { title: { text: figure.title }, gridcolor: line, zeroline: true, zerolinecolor: ink, zerolinewidth: 2, fixedrange: true },
+    xaxis: { title: { text: figure.title, font: { size: narrow ? 11 : 13 } }, gridcolor: line, zeroline: true, zerolinecolor: ink, zerolinewidth: 2, fixedrange: true },
     yaxis: { automargin: true, categoryorder: "array", categoryarray: figure.order, fixedrange: true, showgrid: false, ticklabelstandoff: 8 },
   };
   Plotly.react(box, data, layout, { displayModeBar: false, responsive: true });
