@@ -11,8 +11,19 @@ import pyarrow as pa
 
 from core.arrays import AnyArray, Bools, Columns, Floats, Ints
 from core.errors import DataError
-from experiment.hashing import bucket_ranges, compiled, place_numbers, places, seed_states
+from experiment.hashing import (
+    Texts,
+    bucket_ranges,
+    compiled,
+    fnv1a32,
+    place_number,
+    place_numbers,
+    places_of_texts,
+    seed_states,
+    text_buffers,
+)
 from experiment.plan_parts import HELD_OUT, HOLDOUT, IN_TRAFFIC, Experiment, Layer, PlanValues, arm_seed, holdout_seed, layer_seed
+from experiment.targeting import encode_columns
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -61,9 +72,9 @@ class Assigner:
             return unit, len(of_unit) - 1
 
         self._holdout = slot(plan.holdout.unit, holdout_seed(plan.holdout)) if plan.holdout else None
+        self._holdout_state = fnv1a32(holdout_seed(plan.holdout)) if plan.holdout else 0
         self._layers = [_CompiledLayer(layer, slot) for layer in plan.layers]
         self._states = {unit: seed_states(of_unit) for unit, of_unit in seeds.items()}
-        self._switchbacks = [e for layer in plan.layers for e in layer.experiments if e.switchback is not None]
 
     def assign(
         self, units: str | Mapping[str, str], attributes: Mapping[str, Any] | None = None, *, time_ms: int = 0
@@ -115,24 +126,42 @@ class Assigner:
         if len(lengths) != 1:
             raise DataError(f"unit columns have {sorted(lengths)} rows; give one id per row and kind")
         n = lengths.pop()
-        known = attributes or {}
-        drawn = {unit: places(states, ids[unit]) for unit, states in self._states.items() if unit in ids}
+        texts = {kind: text_buffers(column) for kind, column in ids.items()}
+        admits = _Admission(attributes or {}, n)
         found: dict[str, Assigned] = {}
-        held_out = np.zeros(n, bool)
-        if self._holdout is not None and self.plan.holdout is not None and self._holdout[0] in drawn:
-            unit, index = self._holdout
-            held_out = drawn[unit][index] < self.plan.holdout.share
+        if self._holdout is not None and self.plan.holdout is not None and self._holdout[0] in texts:
+            place = _places(self._holdout_state, texts[self._holdout[0]])
+            admits.open = place >= self.plan.holdout.share
             zero = np.zeros(n, np.int64)
-            found[HOLDOUT] = Assigned((HOLDOUT,), (HELD_OUT, IN_TRAFFIC), zero, (~held_out).astype(np.int64), np.zeros(n, bool))
+            found[HOLDOUT] = Assigned((HOLDOUT,), (HELD_OUT, IN_TRAFFIC), zero, admits.open.astype(np.int64), zero > 0)
         for layer in self._layers:
-            found[layer.name] = layer.assign_many(ids, drawn, known, time_ms, held_out)
+            found[layer.name] = layer.assign_many(ids, texts, admits, time_ms)
         return found
+
+
+class _Admission:
+    """Who may enter an experiment: everybody but the held out, narrowed by targets that are worked out once each."""
+
+    def __init__(self, columns: Columns, n: int) -> None:
+        self.columns = columns
+        self.open: Bools = np.ones(n, bool)
+        self._encoded = encode_columns(columns)
+        self._targets: dict[str, Bools] = {}
+
+    def of(self, experiment: Experiment) -> Bools:
+        target = experiment.target
+        if target is None:
+            return self.open
+        if target.text not in self._targets:
+            self._targets[target.text] = target.matches_many(self._encoded, len(self.open))
+        return self.open & self._targets[target.text]
 
 
 class _CompiledLayer:
     def __init__(self, layer: Layer, slot: Any) -> None:
         self.name = layer.name
         self.unit, self.index = slot(layer.unit, layer_seed(layer))
+        self._state = fnv1a32(layer_seed(layer))
         self.experiments: list[_CompiledExperiment] = []
         for experiment in layer.experiments:
             place = None if experiment.switchback else slot(experiment.unit, arm_seed(experiment))
@@ -160,25 +189,23 @@ class _CompiledLayer:
         return None
 
     def assign_many(
-        self, ids: Mapping[str, AnyArray], drawn: Mapping[str, Floats], known: Columns, time_ms: AnyArray | None, held_out: Bools
+        self, ids: Mapping[str, AnyArray], texts: Mapping[str, Texts], admits: _Admission, time_ms: AnyArray | None
     ) -> Assigned:
-        n = len(held_out)
+        n = len(admits.open)
         experiment_of = np.full(n, -1, np.int64)
         bucket_of = np.full(n, -1, np.int64)
         forced_of = np.zeros(n, bool)
+        place = _places(self._state, texts[self.unit]) if self.unit in texts else None
         for code, experiment in enumerate(self.experiments):
-            codes = np.array([self.buckets.index(name) for name in experiment.names], np.int64)
-            if self.unit in drawn:
-                arms = experiment.arms(ids, drawn, known, time_ms)
-                if arms is not None:
-                    admitted = _admitted(experiment.source, known, held_out)
-                    layer_place = drawn[self.unit][self.index]
-                    _fill_kernel(
-                        layer_place, experiment.low, experiment.high, admitted, arms, codes, code, experiment_of, bucket_of
-                    )
-            if experiment.source.forced and experiment.source.unit in ids:
-                for unit, bucket in experiment.source.forced.items():
-                    rows = _equals(ids[experiment.source.unit], unit)
+            unit = experiment.texts(texts, admits.columns, time_ms)
+            if place is not None and unit is not None:
+                codes = np.array([self.buckets.index(name) for name in experiment.names], np.int64)
+                rows = (place >= experiment.low) & (place < experiment.high) & admits.of(experiment.source)
+                _arms_kernel(experiment.state, *unit, rows, experiment.edges, codes, code, experiment_of, bucket_of)
+        for code, experiment in enumerate(self.experiments):
+            if experiment.source.unit in ids:
+                for forced, bucket in experiment.source.forced.items():
+                    rows = _equals(ids[experiment.source.unit], forced)
                     experiment_of[rows], bucket_of[rows], forced_of[rows] = code, self.buckets.index(bucket), True
         return Assigned(tuple(e.source.name for e in self.experiments), self.buckets, experiment_of, bucket_of, forced_of)
 
@@ -191,8 +218,8 @@ class _CompiledExperiment:
         self.names = [bucket.name for bucket in experiment.buckets]
         self.ranges = bucket_ranges(len(self.names), experiment.coverage, [bucket.weight for bucket in experiment.buckets])
         self.edges = np.array(self.ranges, float).reshape(-1, 2)
+        self.state = fnv1a32(arm_seed(experiment))
         self._layer = layer
-        self._states = seed_states([arm_seed(experiment)])
 
     def answer(self, arm: int, unit: str, *, forced: bool) -> Assignment:
         bucket = self.source.buckets[arm]
@@ -206,7 +233,7 @@ class _CompiledExperiment:
             return None
         if self.place is None:
             unit = switchback_unit(source, known, time_ms)
-            number = int(place_numbers(self._states, unit.encode())[0])
+            number = int(place_numbers(np.array([self.state]), unit.encode())[0])
         else:
             kind, index = self.place
             if kind not in drawn:
@@ -218,16 +245,13 @@ class _CompiledExperiment:
                 return self.answer(arm, unit, forced=False)
         return None
 
-    def arms(
-        self, ids: Mapping[str, AnyArray], drawn: Mapping[str, Floats], known: Columns, time_ms: AnyArray | None
-    ) -> Ints | None:
-        """Arm of every unit `[n]`, -1 outside the coverage; None when the unit's kind is absent."""
-        if self.place is None:
-            if time_ms is None:
-                raise DataError(f"experiment {self.source.name!r} switches back over time; give time_ms")
-            return _arms_kernel(places(self._states, switchback_units(self.source, known, time_ms))[0], self.edges)
-        kind, index = self.place
-        return _arms_kernel(drawn[kind][index], self.edges) if kind in drawn else None
+    def texts(self, texts: Mapping[str, Texts], columns: Columns, time_ms: AnyArray | None) -> Texts | None:
+        """What the arms are drawn by; None when the unit's kind is absent."""
+        if self.place is not None:
+            return texts.get(self.source.unit)
+        if time_ms is None:
+            raise DataError(f"experiment {self.source.name!r} switches back over time; give time_ms")
+        return text_buffers(switchback_units(self.source, columns, time_ms))
 
 
 def switchback_unit(experiment: Experiment, attributes: Mapping[str, Any], time_ms: int) -> str:
@@ -248,13 +272,6 @@ def switchback_units(experiment: Experiment, attributes: Columns, time_ms: AnyAr
     return np.array([switchback_unit(experiment, {region or "": r}, t) for r, t in rows], dtype=object)
 
 
-def _admitted(experiment: Experiment, known: Columns, held_out: Bools) -> Bools:
-    admitted: Bools = ~held_out
-    if experiment.target is not None:
-        admitted &= experiment.target.matches_many(known, len(held_out))
-    return admitted
-
-
 def _equals(column: AnyArray | pa.Array, unit: str) -> Bools:
     values = np.asarray(column)
     if values.dtype.kind in "iu":
@@ -266,30 +283,30 @@ def _named(names: tuple[str, ...], codes: Ints) -> AnyArray:
     return np.array([*names, None], dtype=object)[codes]
 
 
-@compiled
-def _arms_kernel(place: Floats, edges: Floats) -> Ints:
-    out = np.full(place.shape[0], -1, np.int64)
-    for row in range(place.shape[0]):
-        for arm in range(edges.shape[0]):
-            if edges[arm, 0] <= place[row] < edges[arm, 1]:
-                out[row] = arm
-                break
-    return out
+def _places(state: int, texts: Texts) -> Floats:
+    drawn: Floats = places_of_texts(np.array([state], np.int64), *texts)[0]
+    return drawn
 
 
 @compiled
-def _fill_kernel(
-    place: Floats,
-    low: float,
-    high: float,
-    admitted: Bools,
-    arms: Ints,
+def _arms_kernel(
+    state: int,
+    offsets: Ints,
+    data: AnyArray,
+    rows: Bools,
+    edges: Floats,
     codes: Ints,
     code: int,
     experiment_of: Ints,
     bucket_of: Ints,
 ) -> None:
-    for row in range(place.shape[0]):
-        if admitted[row] and arms[row] >= 0 and low <= place[row] < high:
-            experiment_of[row] = code
-            bucket_of[row] = codes[arms[row]]
+    """Draw the arm of the chosen rows and write it where one is found."""
+    for row in range(rows.shape[0]):
+        if not rows[row]:
+            continue
+        place = place_number(state, data[offsets[row] : offsets[row + 1]]) / 10_000
+        for arm in range(edges.shape[0]):
+            if edges[arm, 0] <= place < edges[arm, 1]:
+                experiment_of[row] = code
+                bucket_of[row] = codes[arm]
+                break

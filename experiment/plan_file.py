@@ -91,6 +91,10 @@ class _Reader:
             return None
         name = self._name(value, "layer")
         unit = self._unit(value.get("unit", "user"), f"layer {name!r}")
+        if unit == "switchback":
+            self._add(
+                f"layer {name!r}: a layer's unit cannot be switchback; give it to an experiment and share the layer by user"
+            )
         rows = self._list(value.get("experiments"), f"layer {name!r}: experiments")
         experiments = tuple(filter(None, (self._experiment(row, unit) for row in rows)))
         ordered = sorted(experiments, key=lambda e: (e.low, e.high))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
+import pyarrow as pa
 
-from core.arrays import AnyArray, Bools, Columns
+from core.arrays import AnyArray, Bools
 from core.errors import ConfigError
 
 AttributeKind = Literal["text", "number", "flag"]
@@ -43,15 +44,15 @@ class Target:
     text: str
     names: frozenset[str]
     _one: Callable[[Mapping[str, Any]], bool | None]
-    _many: Callable[[Columns], tuple[Bools, Bools]]
+    _many: Callable[[Mapping[str, Column]], tuple[Bools, Bools]]
 
     def matches(self, attributes: Mapping[str, Any]) -> bool:
         """Whether one unit is targeted."""
         return self._one(attributes) is True
 
-    def matches_many(self, columns: Columns, n: int) -> Bools:
+    def matches_many(self, columns: Mapping[str, AnyArray | Column], n: int) -> Bools:
         """Which of `n` units are targeted; an attribute without a column is absent for all. NaN and None are absent."""
-        true, _ = self._many({**columns, "": np.zeros(n)})
+        true, _ = self._many({**encode_columns(columns), "": Column(np.zeros(n))})
         return true
 
     @classmethod
@@ -72,6 +73,48 @@ class Target:
         return cls(text, frozenset(names), one, many)
 
 
+class Column:
+    """An attribute of `[n]` units; text is kept once a distinct value, so that a test looks at each text once."""
+
+    def __init__(self, values: AnyArray) -> None:
+        array = np.asarray(values)
+        self._values, self._codes = array, None
+        self._known: Bools | None = ~np.isnan(array) if array.dtype.kind == "f" else None
+        if array.dtype.kind not in "biuf":
+            encoded = pa.array(array.astype(object), from_pandas=True).dictionary_encode()
+            self._values = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+            self._codes = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()
+
+    def __len__(self) -> int:
+        return len(self._values) if self._codes is None else len(self._codes)
+
+    def split(self, test: Callable[[Any], Any]) -> tuple[Bools, Bools]:
+        """Where a test holds and where it does not, `[n]` each; neither where the value is absent or of another kind."""
+        if self._codes is None:
+            try:
+                true = np.broadcast_to(np.asarray(test(self._values), bool), self._values.shape)
+            except TypeError:
+                absent = np.zeros(len(self), bool)
+                return absent, absent
+            return (true, ~true) if self._known is None else (true & self._known, ~true & self._known)
+        answers = np.array([_answer(test, value) for value in self._values], np.int8)[self._codes]
+        return answers == 1, answers == 0
+
+
+def encode_columns(columns: Mapping[str, AnyArray | Column]) -> dict[str, Column]:
+    """Attribute columns made ready for many targets."""
+    return {name: column if isinstance(column, Column) else Column(column) for name, column in columns.items()}
+
+
+def _answer(test: Callable[[Any], Any], value: Any) -> int:
+    if value is None or value != value:
+        return -1
+    try:
+        return int(bool(test(value)))
+    except TypeError:
+        return -1  # a text where a number was declared: as good as absent
+
+
 def check_attributes(declared: Mapping[str, str]) -> dict[str, AttributeKind]:
     """Declared attributes, once their names and kinds are sound."""
     for name, kind in declared.items():
@@ -83,7 +126,7 @@ def check_attributes(declared: Mapping[str, str]) -> dict[str, AttributeKind]:
 
 
 _One = Callable[[Mapping[str, Any]], bool | None]
-_Many = Callable[[Columns], tuple[Bools, Bools]]
+_Many = Callable[[Mapping[str, Column]], tuple[Bools, Bools]]
 
 
 def _build(node: ast.expr, text: str, kinds: Mapping[str, AttributeKind], names: set[str]) -> tuple[_One, _Many]:
@@ -122,7 +165,7 @@ def _comparison(name: str, op: ast.cmpop, right: ast.expr, text: str, kinds: Map
             raise ConfigError(f"target {text!r}: {name!r} is a {kind}, {item!r} is not; compare like with like")
     if among:
         allowed = frozenset(value)
-        listed = np.array(sorted(allowed), dtype=object)
+        listed = np.array(sorted(allowed)) if kind != "text" else np.array([], float)
         inside = isinstance(op, ast.In)
 
         def member(x: Any) -> Any:
@@ -139,36 +182,16 @@ def _comparison(name: str, op: ast.cmpop, right: ast.expr, text: str, kinds: Map
 
 def _leaf(name: str, test: Callable[[Any], Any]) -> tuple[_One, _Many]:
     def one(attributes: Mapping[str, Any]) -> bool | None:
-        value = attributes.get(name)
-        if value is None or value != value:
-            return None
-        try:
-            return bool(test(value))
-        except TypeError:
-            return None  # a text where a number was declared: as good as absent
+        answer = _answer(test, attributes.get(name))
+        return None if answer < 0 else answer == 1
 
-    def many(columns: Columns) -> tuple[Bools, Bools]:
+    def many(columns: Mapping[str, Column]) -> tuple[Bools, Bools]:
         if name not in columns:
             absent = np.zeros(len(columns[""]), bool)
             return absent, absent
-        column = np.asarray(columns[name])
-        known = _known(column)
-        true = np.zeros(len(column), bool)
-        try:
-            true[known] = test(column[known])
-        except TypeError:
-            known = np.zeros(len(column), bool)
-        return true, known & ~true
+        return columns[name].split(test)
 
     return one, many
-
-
-def _known(column: AnyArray) -> Bools:
-    if column.dtype.kind == "f":
-        return ~np.isnan(column)
-    if column.dtype == object:
-        return np.array([value is not None and value == value for value in column], bool)
-    return np.ones(len(column), bool)
 
 
 def _not(one: _One, many: _Many) -> tuple[_One, _Many]:
@@ -176,7 +199,7 @@ def _not(one: _One, many: _Many) -> tuple[_One, _Many]:
         value = one(attributes)
         return None if value is None else not value
 
-    def swapped(columns: Columns) -> tuple[Bools, Bools]:
+    def swapped(columns: Mapping[str, Column]) -> tuple[Bools, Bools]:
         true, false = many(columns)
         return false, true
 
@@ -194,7 +217,7 @@ def _all(ones: list[_One], manys: list[_Many]) -> tuple[_One, _Many]:
                 result = None
         return result
 
-    def many(columns: Columns) -> tuple[Bools, Bools]:
+    def many(columns: Mapping[str, Column]) -> tuple[Bools, Bools]:
         parts = [part(columns) for part in manys]
         return np.logical_and.reduce([t for t, _ in parts]), np.logical_or.reduce([f for _, f in parts])
 
