@@ -196,4 +196,4 @@ def _experts(trained: Trained, n: int) -> list[str]:
     own, shared = getattr(model, "n_specific", None), getattr(model, "n_shared", None)
     if trained.model_name != "aesm2" and own is not None and shared is not None and own + shared == n:
         return [*(f"own {i + 1}" for i in range(own)), *(f"shared {i + 1}" for i in range(shared))]
-    return [f"expert {i + 1}" for i in range(n)]
+    return [f"e{i + 1}" for i in range(n)]

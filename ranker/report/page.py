@@ -160,7 +160,7 @@ def _calibration(facts: Mapping[str, Any]) -> list[Figure]:
 
 
 def _selection(level: str, value: Mapping[str, Any]) -> list[Figure]:
-    experts = [f"expert {i + 1}" for i in range(len(value["specific"][0]))]
+    experts = [f"e{i + 1}" for i in range(len(value["specific"][0]))]
     groups = value["groups"]
     return [
         _heat(f"{level}: selected as its own", value["specific"], groups, experts, top=1.0),
@@ -261,6 +261,6 @@ def _figure(title: str, data: list[dict[str, Any]], x: str, y: str) -> Figure:
         "plot_bgcolor": "#ffffff",
         "xaxis": {"title": {"text": x}, "gridcolor": "#e6ebf0", "zeroline": False, "automargin": True},
         "yaxis": {"title": {"text": y}, "gridcolor": "#e6ebf0", "zeroline": False, "automargin": True},
-        "legend": {"orientation": "h", "y": 1.15},
+        "legend": {"orientation": "h", "y": -0.3},
     }
     return {"data": data, "layout": layout}
