@@ -1,0 +1,170 @@
+"""Where the demo's rows and users come from: a simulated world, or real KuaiRand replayed."""
+
+from __future__ import annotations
+
+import argparse
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from core.arrays import AnyArray
+from core.events import Request
+from core.logs import LoggedDataset
+from core.tasks import TaskSet
+from ranker.recipes import Recipe, folder
+from simulator.env import SessionEnv
+from simulator.policies import mixed_exploration
+from simulator.rollout import rollout
+from simulator.traffic import traffic
+from simulator.world import World
+from workflow.online import Online
+
+N_CLIENTS = 8
+
+
+class Source(ABC):
+    """A data set with users who can be sent to the service.
+
+    Attributes:
+        gains: What one behaviour is worth in the search; `hand_set` are the control's weights over calibrated scores.
+        metrics: Of the experiment's readout, the primary one first.
+        says, sends: One line on the rows, and one on the users.
+    """
+
+    says: str
+    sends: str
+    gains: Mapping[str, float]
+    hand_set: Mapping[str, float]
+    metrics: Sequence[Mapping[str, Any]]
+    training: Mapping[str, Any]
+    family = "weighted_sum"
+    heldout_days = 1
+
+    @abstractmethod
+    def recipe(self) -> Recipe:
+        """Rows to train, choose and search on, and the feature tables."""
+
+    @abstractmethod
+    def send(self, url: str) -> str:
+        """Let the users meet the service; what came of it, in one line."""
+
+
+class Simulated(Source):
+    """The `default` world: its users live a few days under an exploring policy, and later meet the service."""
+
+    tasks = ("click", "complete", "like", "share", "watch_s")
+    n_days = 8
+    heldout_days = 2
+    training: Mapping[str, Any] = {"epochs": 2, "scales": {"watch_s": "log1p"}, "learning_rate": 0.002}
+    metrics = (
+        {"name": "likes_per_impression", "kind": "ratio", "numerator": "like", "denominator": "exposures"},
+        {"name": "shares_per_impression", "kind": "ratio", "numerator": "share", "denominator": "exposures"},
+        {"name": "watch_s_per_user", "kind": "mean", "task": "watch_s"},
+        {"name": "clicks_per_impression", "kind": "ratio", "numerator": "click", "denominator": "exposures"},
+        {"name": "pages_per_user", "kind": "mean", "task": "requests"},
+    )
+
+    def __init__(self, args: argparse.Namespace, work: Path) -> None:
+        self.seed, self.work = args.seed, work
+        self.world = World.make("default", seed=args.seed, n_users=args.users, n_items=3000, n_candidates=50)
+        reward, weights = self.world.settings.reward, self.world.formula_weights(self.world.hand_set())
+        self.gains = {task: reward[task] for task in self.tasks if reward.get(task, 0) > 0}
+        self.hand_set = {task: weights[task] for task in self.tasks if weights[task] != 0}
+        self.says = f"simulate {args.users} users over {self.n_days} days in the default world"
+        self.sends = f"send the {args.users} users through HTTP, {N_CLIENTS} at a time"
+
+    def recipe(self) -> Recipe:
+        """A log of mixed exploration, so that the search sees more than one ranking."""
+        env = SessionEnv(self.world, 256)
+        some = np.arange(0, len(self.world.population), max(len(self.world.population) // 1000, 1))
+        explore = mixed_exploration(np.zeros(env.n_params, np.float32))
+        log = rollout(env, explore, n_days=self.n_days, users=some, seed=self.seed, progress=True)
+        self.world.save(self.work / "world")
+        log.to_parquet(self.work / "world" / "log.parquet")
+        chosen = TaskSet([self.world.tasks[name] for name in self.tasks])
+        return folder.load(self.work / "world", tasks=chosen, test_share=0.35)
+
+    def send(self, url: str) -> str:
+        """Simulated users over HTTP, closed loop."""
+        online = Online(url)
+        found = traffic(
+            self.world, online.rank, online.feedback, seed=self.seed + 1, n_clients=N_CLIENTS, layer="fusion", progress=True
+        )
+        p50, p99 = np.quantile(found.latency_ms, [0.5, 0.99])
+        return (
+            f"{found.n_requests} requests, {found.n_failed} failed, {found.n_feedback} events fed back, "
+            f"{found.rate:.0f} requests/s in closed loop, latency p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+        )
+
+
+class Replayed(Source):
+    """Real KuaiRand: the ranker and the search use its log; on the judged days each user's real impressions are ranked again,
+    the first half of the list counts as shown, and the real answers to those come back as feedback."""
+
+    training: Mapping[str, Any] = {"epochs": 3, "embedding_decay": 0.1}
+    gains: Mapping[str, float] = {"click": 1.0, "long_view": 1.0, "like": 5.0, "profile_enter": 3.0}
+    hand_set: Mapping[str, float] = {"click": 1.0, "long_view": 1.0, "like": 1.0, "profile_enter": 1.0}
+    metrics = (
+        {"name": "long_views_per_impression", "kind": "ratio", "numerator": "long_view", "denominator": "exposures"},
+        {"name": "clicks_per_impression", "kind": "ratio", "numerator": "click", "denominator": "exposures"},
+        {"name": "likes_per_impression", "kind": "ratio", "numerator": "like", "denominator": "exposures"},
+    )
+
+    def __init__(self, args: argparse.Namespace, work: Path) -> None:
+        self.data = Path(args.data)
+        self.says = f"read KuaiRand from {self.data}"
+        self.sends = "replay the last day: real impressions are ranked, the upper half is shown, the real answers come back"
+        self.last = LoggedDataset({})
+
+    def recipe(self) -> Recipe:
+        """The recipe's days; the last one is kept for the replay as well as for judging the search."""
+        from ranker.recipes import kuairand
+
+        found = kuairand.load(self.data)
+        days = np.unique(found.test["date"])
+        self.last = found.test.take(found.test["date"] == days[-1])
+        return found
+
+    def send(self, url: str) -> str:
+        """One request a user with at least two impressions on the last day."""
+        log, online = self.last, Online(url)
+        order = np.argsort(log["user_id"], kind="stable")
+        users, starts = np.unique(log["user_id"][order], return_index=True)
+        groups = [rows for rows in np.split(order, starts[1:]) if len(rows) >= 2]
+
+        def one(rows: AnyArray) -> int:
+            items = log["item_id"][rows]
+            _, first = np.unique(items, return_index=True)
+            rows = rows[np.sort(first)]
+            user = str(log["user_id"][rows[0]])
+            scenario = str(log["scenario"][rows[0]]) if "scenario" in log else ""
+            request = Request(f"replay-{user}", user, log["item_id"][rows], scenario, page_size=max(len(rows) // 2, 1))
+            slate = online.rank(request)
+            row_of = {int(log["item_id"][row]): row for row in rows}
+            shown = [(item, task, float(log[task][row_of[item]])) for item in slate.items.tolist() for task in self.gains]
+            events = [
+                {
+                    "event_id": f"{request.request_id}-{i}-{t}",
+                    "request_id": request.request_id,
+                    "item_id": i,
+                    "task": t,
+                    "value": v,
+                }
+                for i, t, v in shown
+                if v > 0
+            ]
+            if events:
+                online.feedback(events)
+            return len(events)
+
+        with ThreadPoolExecutor(N_CLIENTS) as pool:
+            counts = list(tqdm(pool.map(one, groups), total=len(groups), unit="user"))
+        return f"{len(groups)} requests of {len(users)} users, {sum(counts)} real answers fed back"
+
+
+SOURCES: Mapping[str, Callable[[argparse.Namespace, Path], Source]] = {"simulated": Simulated, "kuairand": Replayed}

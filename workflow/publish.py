@@ -1,0 +1,55 @@
+"""`scorefusion publish`: publish a formula with the weights you give it, or list what is published."""
+
+from __future__ import annotations
+
+import argparse
+
+from core.artefacts import ArtefactStore
+from core.errors import ConfigError
+from fusion.formula import Formula
+from fusion.strategy import FormulaStrategy, publish
+from workflow.data import add_store_argument, mapping_option, store_of
+from workflow.tables import table
+
+KINDS = ("ranker", "strategy")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    add_store_argument(parser)
+    parser.add_argument("--list", action="store_true", help="show every published version and stop")
+    parser.add_argument("--name", help="the artefact is strategy/NAME")
+    parser.add_argument("--formula", metavar="TEXT", help="such as 'w_click * click + w_like * like'")
+    parser.add_argument("--weights", metavar="YAML", help="a number for every parameter, such as '{w_click: 1, w_like: 20}'")
+    parser.add_argument("--ranker", metavar="LABEL", help="the ranker whose scores it fuses: ranker/NAME or ranker/NAME/vN")
+
+
+def run(args: argparse.Namespace) -> str:
+    """List, or check and publish."""
+    store = store_of(args)
+    if args.list:
+        return listing(store)
+    for option in ("name", "formula", "ranker"):
+        if not getattr(args, option):
+            raise ConfigError(f"--{option} is missing; give --name, --formula, --weights and --ranker, or --list")
+    weights = mapping_option("--weights", args.weights)
+    ranker = store.find(args.ranker)
+    tasks = [task["name"] for task in ranker.read_json("encoder.json")["spec"]["tasks"]]
+    strategy = FormulaStrategy(Formula.parse(args.formula, tasks=tasks, params=list(weights)), weights)
+    artefact = publish(store, args.name, strategy, ranker=ranker.label, seed=args.seed)
+    return f"{artefact.path}: {args.formula} over {ranker.label}"
+
+
+def listing(store: ArtefactStore) -> str:
+    """Every published version, newest last."""
+    rows = []
+    for kind in KINDS:
+        for name in store.names(kind):
+            for version in store.versions(kind, name):
+                manifest = store.load(kind, name, version).manifest
+                what = manifest["config"].get("model") or manifest["config"].get("strategy") or ""
+                rows.append([f"{kind}/{name}/{version}", what, manifest["parents"].get("ranker", "")])
+    if not rows:
+        raise ConfigError(f"nothing is published below {str(store.root)!r}; start with `scorefusion train`")
+    print(table(["artefact", "what", "made for"], rows))
+    return f"{store.root}: {len(rows)} artefacts"

@@ -1,0 +1,139 @@
+"""`scorefusion search`: find a formula's weights on scored impressions, judge them on a later day, publish the strategy."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from core.artefacts import Artefact, ArtefactStore
+from core.errors import ConfigError
+from core.events import SCORE
+from core.logs import LoggedDataset
+from core.tasks import TaskSet
+from fusion.calibrate import METHODS, fit
+from fusion.formula import Formula
+from fusion.formula.families import FAMILIES, family, weighted_sum_of
+from fusion.search import SEARCHERS, Guardrail, Objective, Param, SearchResult, Space, gauc, mtf_gauc, search
+from fusion.strategy import FormulaStrategy, publish
+from ranker.predictor import Predictor
+from workflow.data import add_store_argument, mapping_option, store_of
+from workflow.tables import table
+
+DAY_MS = 86_400_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    add_store_argument(parser)
+    parser.add_argument("--log", required=True, metavar="FILE.parquet", help="what `scorefusion score` wrote")
+    parser.add_argument("--ranker", required=True, metavar="LABEL", help="the ranker that scored it; its tasks are used")
+    parser.add_argument("--family", choices=list(FAMILIES), default="weighted_sum", help="default: %(default)s")
+    parser.add_argument("--formula", metavar="TEXT", help="your own instead of a family, with --params")
+    parser.add_argument("--params", metavar="YAML", help="ranges of its parameters, such as '{a: [0, 1], b: [0.01, 10]}'")
+    parser.add_argument("--gains", metavar="YAML", help="worth of one behaviour each, such as '{click: 1, like: 5}' (MTF-GAUC)")
+    parser.add_argument("--objective", choices=["mtf_gauc", "gauc"], default="mtf_gauc", help="default: %(default)s")
+    parser.add_argument("--hand-set", metavar="YAML", help="the weights to beat, over calibrated scores (default: the gains)")
+    parser.add_argument("--calibrate", choices=METHODS, default="isotonic", help="default: %(default)s")
+    parser.add_argument("--searcher", choices=list(SEARCHERS), default="cem", help="default: %(default)s")
+    parser.add_argument("--trials", type=int, default=1024, help="default: %(default)s")
+    parser.add_argument("--guardrails", metavar="YAML", help="how much a GAUC may lose, such as '{gauc_click: 0.01}'")
+    parser.add_argument("--heldout-days", type=int, default=1, help="last days that judge the choice (default: %(default)s)")
+    parser.add_argument("--name", default="searched", help="the artefact is strategy/NAME (default: %(default)s)")
+    parser.add_argument("--out", metavar="FOLDER", help="report and trials; a killed search goes on from here")
+
+
+def run(args: argparse.Namespace) -> str:
+    """Search, print, publish the hand-set control and the choice."""
+    store = store_of(args)
+    ranker = store.find(args.ranker)
+    tasks = Predictor.load(ranker).tasks
+    gains = {name: float(value) for name, value in mapping_option("--gains", args.gains).items()}
+    if not gains:
+        raise ConfigError("--gains is missing; say what a behaviour is worth, such as '{click: 1, like: 5}'")
+    log = LoggedDataset.from_parquet(args.log).require([SCORE + name for name in tasks.scored])
+    earlier, later = split_last_days(log, args.heldout_days)
+    hand_set = mapping_option("--hand-set", args.hand_set) or gains
+    formula, space = _formula(args, tasks)
+    calibration = fit(earlier, tasks, args.calibrate)
+    result = search(
+        formula,
+        earlier,
+        later,
+        space=space,
+        objective=objective(args.objective, gains),
+        hand_set={name: float(value) for name, value in hand_set.items()},
+        searcher=args.searcher,
+        n_trials=args.trials,
+        seed=args.seed,
+        calibration=calibration,
+        guardrails=[Guardrail(name, float(eps)) for name, eps in mapping_option("--guardrails", args.guardrails).items()],
+        folder=args.out,
+    )
+    print(result_table(result))
+    published = publish_result(store, args.name, result, ranker)
+    where = f", report in {result.write(args.out)}" if args.out else ""
+    low, high = result.gain_heldout_interval
+    return f"{published.path}: gain over hand_set on later days {result.gain_heldout:+.4f} [{low:+.4f}, {high:+.4f}]{where}"
+
+
+def objective(kind: str, gains: Mapping[str, float]) -> Objective:
+    """MTF-GAUC with these gains, or the mean GAUC of each behaviour weighted by its gain."""
+    if kind == "mtf_gauc":
+        return Objective([mtf_gauc(gains)])
+    total = sum(abs(value) for value in gains.values())
+    return Objective([gauc(name, value / total) for name, value in gains.items()])
+
+
+def publish_result(store: ArtefactStore, name: str, result: SearchResult, ranker: Artefact) -> Artefact:
+    """The choice as `strategy/<name>` and its control as `strategy/hand_set`, both fitted to the scores of `ranker`."""
+    control = {f"w_{task}": value for task, value in result.hand_set.weights.items()}
+    hand = FormulaStrategy(weighted_sum_of(result.hand_set.weights), control, result.calibration)
+    fingerprint = result.data_fingerprint
+    value = {"value_heldout": result.hand_set.value_heldout}
+    publish(store, "hand_set", hand, ranker=ranker.label, data_fingerprint=fingerprint, metrics=value)
+    return publish(
+        store,
+        name,
+        result.strategy,
+        ranker=ranker.label,
+        seed=result.seed,
+        data_fingerprint=fingerprint,
+        metrics={"value_heldout": result.value_heldout, "gain_heldout": result.gain_heldout},
+        search=result.summary(),
+    )
+
+
+def result_table(result: SearchResult) -> str:
+    """Hand-set, the best of 200 random draws and the choice: where it was chosen, and later."""
+    rows: list[Sequence[object]] = [
+        ["hand_set", result.hand_set.value_search, result.hand_set.value_heldout, ""],
+        ["best of 200 random", result.random200.value_search, result.random200.value_heldout, ""],
+        ["searched", result.value_search, result.value_heldout, "[{:.4f}, {:.4f}]".format(*result.value_heldout_interval)],
+    ]
+    weights = ", ".join(f"{name} {value:.3g}" for name, value in result.weights.items())
+    return f"{table(['formula', 'search days', 'later days', '95 % interval'], rows)}\n{result.formula.text}\n{weights}"
+
+
+def split_last_days(log: LoggedDataset, n: int) -> tuple[LoggedDataset, LoggedDataset]:
+    """Rows before the last `n` days, and those days; a day is column `date` when there is one, else 24 hours of `time_ms`."""
+    day = log["date"] if "date" in log else log["time_ms"] // DAY_MS
+    days = np.unique(day)
+    if not 0 < n < len(days):
+        raise ConfigError(f"--heldout-days {n} must leave days to search on; the log holds {len(days)}")
+    return log.take(day < days[-n]), log.take(day >= days[-n])
+
+
+def _formula(args: argparse.Namespace, tasks: TaskSet) -> tuple[Formula, Space]:
+    if not args.formula:
+        chosen = family(args.family, tasks)
+        return chosen.formula, Space([Param(name, *chosen.ranges[name]) for name in chosen.formula.params], chosen.scale_free)
+    ranges = mapping_option("--params", args.params)
+    if not ranges:
+        raise ConfigError("--formula needs --params, the ranges of its parameters, such as '{a: [0, 1]}'")
+    for name, pair in ranges.items():
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, int | float) for x in pair)):
+            raise ConfigError(f"--params: {name} is {pair!r}; give [low, high]")
+    params = [Param(name, float(low), float(high)) for name, (low, high) in ranges.items()]
+    return Formula.parse(args.formula, tasks=tasks.scored, params=list(ranges)), Space(params)

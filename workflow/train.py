@@ -1,0 +1,68 @@
+"""`scorefusion train`: learn from earlier rows, choose the epoch on later ones, publish the ranker, say how good it is."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+
+from ranker.models import MODELS
+from ranker.train import TrainConfig, Trained, train
+from workflow.data import add_data_arguments, add_store_argument, load, mapping_option, store_of
+from workflow.tables import metrics_table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    add_data_arguments(parser)
+    add_store_argument(parser)
+    parser.add_argument("--name", default="ranker", help="the artefact is ranker/NAME (default: %(default)s)")
+    parser.add_argument("--model", choices=list(MODELS), default="mmoe", help="architecture (default: %(default)s)")
+    parser.add_argument("--options", metavar="YAML", help="the architecture's own, such as '{n_experts: 8, hidden: [64, 32]}'")
+    parser.add_argument("--training", metavar="YAML", help="training settings beyond those below, such as '{patience: 3}'")
+    parser.add_argument("--epochs", type=int, default=10, help="at most so many (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=1024, help="rows a step (default: %(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="default: %(default)s")
+    parser.add_argument("--balance", default="fixed", help="how the tasks' losses are combined (default: %(default)s)")
+    parser.add_argument("--checkpoints", metavar="FOLDER", help="save each epoch here, and go on from it after a kill")
+    parser.add_argument("--threads", type=int, default=2, help="torch threads (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> str:
+    """Train, publish, and print the validation metrics."""
+    config = config_of(args)
+    options = mapping_option("--options", args.options)
+    recipe = load(args)
+    torch.set_num_threads(args.threads)
+    trained = train(
+        recipe.spec,
+        args.model,
+        train=recipe.train,
+        valid=recipe.valid,
+        config=config,
+        options=options,
+        seed=args.seed,
+        checkpoints=args.checkpoints,
+    )
+    print(metrics_table(trained.metrics))
+    artefact = trained.publish(store_of(args), args.name)
+    return f"{artefact.path}: {args.model} of {summary(trained)}"
+
+
+def config_of(args: argparse.Namespace) -> TrainConfig:
+    """Training settings from `--training` and the options above it."""
+    given: dict[str, Any] = {
+        "epochs": args.epochs,
+        "batch_size": args.batch_size,
+        "learning_rate": args.learning_rate,
+        "balance": args.balance,
+        **mapping_option("--training", args.training),
+    }
+    return TrainConfig.from_json(given)
+
+
+def summary(trained: Trained) -> str:
+    """What was trained, in one line."""
+    n = sum(p.numel() for p in trained.model.parameters())
+    return f"{n} parameters, {len(trained.encoder.spec.tasks)} tasks, best epoch {trained.best_epoch:g} of {len(trained.history)}"
