@@ -1,62 +1,21 @@
-"""A fusion strategy: pure, picklable, from per-task scores to final scores; published as an artefact and loaded by name."""
+"""The formula strategy, and strategies as artefacts: published whole, loaded by kind."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Self
 
-from core.arrays import AnyArray, Floats
+from core.arrays import AnyArray
 from core.artefacts import Artefact, ArtefactStore, json_bytes, tensors
 from core.errors import ArtefactError, ConfigError
 from core.scores import ScoreTable
 from fusion.calibrate import Calibration
 from fusion.formula import Formula
 from fusion.formula.families import weighted_sum_of
+from fusion.fused import NO_CONTEXT, Fused, FusionStrategy, Publishable
+from fusion.rank_fusion import RankFusion
 
-NO_CONTEXT: Mapping[str, Any] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Fused:
-    """What a strategy answers.
-
-    Args:
-        final: `[n_items]`, finite; higher ranks first.
-        weights: The parameters that were used, by name.
-        propensity: Density (or probability) of the action behind them; 1 for a deterministic strategy.
-        n_nonfinite: Results that the formula's floor replaced.
-    """
-
-    final: Floats
-    weights: Mapping[str, float] = field(default_factory=dict)
-    propensity: float = 1.0
-    n_nonfinite: int = 0
-
-
-@runtime_checkable
-class FusionStrategy(Protocol):
-    """Anything that fuses. `requires` are the tasks it reads; `fuse` is deterministic and changes nothing it is given."""
-
-    @property
-    def requires(self) -> frozenset[str]:
-        """The tasks it reads."""
-
-    def fuse(self, scores: ScoreTable, context: Mapping[str, Any] = NO_CONTEXT) -> Fused:
-        """Final scores for the candidates of one request."""
-
-
-class Publishable(FusionStrategy, Protocol):
-    """A strategy that can be written to an artefact and read back."""
-
-    kind: ClassVar[str]
-
-    def to_files(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Its configuration (JSON values) and its files."""
-
-    @classmethod
-    def from_artefact(cls, artefact: Artefact) -> Self:
-        """The inverse of `to_files`."""
+__all__ = ["FormulaStrategy", "Fused", "FusionStrategy", "Publishable", "hand_set_strategy", "load_strategy", "publish"]
 
 
 class FormulaStrategy:
@@ -179,4 +138,4 @@ def load_strategy(artefact: Artefact) -> FusionStrategy:
         raise ArtefactError(f"{artefact.label} cannot be read: {error}; publish it again") from error
 
 
-STRATEGIES: Mapping[str, type[Publishable]] = {"formula": FormulaStrategy}
+STRATEGIES: Mapping[str, type[Publishable]] = {"formula": FormulaStrategy, "rank_fusion": RankFusion}
