@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core.errors import ConfigError
 from ranker.models.base import MultiTaskModel
@@ -50,3 +51,40 @@ def make_optimisers(model: MultiTaskModel, extra: Sequence[nn.Parameter], config
             raise ConfigError(f"embedding_decay needs tables below {SPARSE_FROM} numbers; use drop or min_count on the features")
         return [torch.optim.AdamW([dense_group], fused=True), torch.optim.SparseAdam(tables, lr=table_rate)]
     return [torch.optim.AdamW([g for g in (dense_group, table_group) if g["params"]], fused=True)]
+
+
+class Average:
+    """A running average of the weights (Polyak): shadow = d shadow + (1 - d) weights, d = min(decay, (1 + t) / (10 + t))."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.weights: list[Tensor] = list(model.parameters()) if decay else []
+        self.shadow: list[Tensor] = [p.detach().clone() for p in self.weights]
+
+    def update(self) -> None:
+        """After each optimiser step."""
+        if self.weights:
+            self.steps += 1
+            keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
+            with torch.no_grad():
+                torch._foreach_lerp_(self.shadow, self.weights, 1 - keep)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The model holds the average inside, and its own weights again outside."""
+        if self.weights:
+            own = [p.detach().clone() for p in self.weights]
+            with torch.no_grad():
+                torch._foreach_copy_(self.weights, self.shadow)
+        yield
+        if self.weights:
+            with torch.no_grad():
+                torch._foreach_copy_(self.weights, own)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold."""
+        return {"steps": self.steps, "shadow": self.shadow}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.steps, self.shadow = state["steps"], [t.clone() for t in state["shadow"]]

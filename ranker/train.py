@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,70 +19,17 @@ from core.tasks import TaskSet
 from ranker import balance, models
 from ranker.batches import Batch, BatchSource, MemoryBatches, dropping, pack
 from ranker.checkpoint import Checkpoints
+from ranker.config import TrainConfig
 from ranker.encoder import Encoder
 from ranker.features import FeatureSpec
 from ranker.losses import TaskLosses
 from ranker.metrics import evaluate, mean_auc
 from ranker.models.base import MultiTaskModel
-from ranker.optimisers import make_optimisers
+from ranker.optimisers import Average, make_optimisers
 from ranker.predictor import Predictor
 from ranker.targets import Scale, observed, require_both_classes
 
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Settings of a run.
-
-    Args:
-        epochs: At most so many passes.
-        batch_size: Rows a step.
-        learning_rate: Of the dense layers; `embedding_rate` of the tables (the same by default).
-        optimiser: `adam` or `adagrad`.
-        weight_decay, embedding_decay: Decoupled decay of dense layers and of tables.
-        patience: Epochs without a better validation score before stopping.
-        monitor: What best means on the validation rows: `auc` (mean over binary tasks) or `loss`.
-        balance: How the tasks' losses are combined; `balance_options` go to it, such as `{"weights": {"like": 2.0}}`.
-        regression: `mse` or `huber`; `scales` says by task whether its label is learned `standard` or `log1p`.
-        precision: `float32`, `bfloat16` (matrix products only; weights, losses and optimiser stay float32), or `auto`: bfloat16
-            where the processor multiplies it natively.
-        evaluations: Validations an epoch; more than one lets a model stop within its first pass.
-    """
-
-    epochs: int = 10
-    batch_size: int = 1024
-    learning_rate: float = 1e-3
-    embedding_rate: float | None = None
-    optimiser: str = "adam"
-    weight_decay: float = 0.0
-    embedding_decay: float = 0.0
-    patience: int = 2
-    monitor: str = "auc"
-    balance: str = "fixed"
-    balance_options: Mapping[str, Any] = field(default_factory=dict)
-    regression: str = "mse"
-    scales: Mapping[str, str] = field(default_factory=dict)
-    precision: str = "auto"
-    evaluations: int = 1
-
-    def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("evaluations", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"training setting {name} = {getattr(self, name)} must be at least {least}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ConfigError(f"training setting learning_rate = {self.learning_rate} must be above 0")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ConfigError(f"training setting precision = {self.precision!r} is not one of auto, float32, bfloat16")
-        if self.monitor not in ("auc", "loss"):
-            raise ConfigError(f"training setting monitor = {self.monitor!r} is not one of auc, loss")
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> TrainConfig:
-        """From plain values; an unknown field is an error."""
-        known = [f.name for f in fields(cls)]
-        unknown = sorted(set(value) - set(known))
-        if unknown:
-            raise ConfigError(f"unknown training setting {unknown[0]!r}; settings are {', '.join(known)}")
-        return cls(**value)
+__all__ = ["TrainConfig", "Trained", "fit", "train"]
 
 
 @dataclass
@@ -196,6 +143,7 @@ def fit(
         network.load_state_dict(dict(weights))
     balancer = balance.make(config.balance, encoder.spec.tasks, network, config.balance_options)
     optimisers = make_optimisers(network, balancer.parameters(), config)
+    average = Average(network, config.average)
     losses = TaskLosses(encoder.spec.tasks, config.regression)
     predictor = Predictor(model, options, encoder, network, scales)
     run = {
@@ -211,6 +159,7 @@ def fit(
     if state["epoch"]:
         network.load_state_dict(state["network"])
         balancer.load_state_dict(state["balancer"])
+        average.load_state_dict(state["average"])
         for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
     low = config.precision == "bfloat16" or (config.precision == "auto" and native_bfloat16())
@@ -238,20 +187,25 @@ def fit(
                 balancer.backward(found, outputs.aux if extra is None else extra if outputs.aux is None else outputs.aux + extra)
                 for optimiser in optimisers:
                     optimiser.step()
+                average.update()
                 total += found.detach()
                 bar.update()
                 if step in stops and step < steps:
-                    _judge(state, predictor, valid_rows, valid, losses, config, epoch + step / steps, {})
+                    with average.in_place():
+                        _judge(state, predictor, valid_rows, valid, losses, config, epoch + step / steps, {})
         bar.close()
         mean = dict(zip(encoder.spec.tasks.names, (total / max(steps, 1)).tolist(), strict=True))
         if not np.isfinite(list(mean.values())).all():
             raise DataError(f"the loss became {mean}; lower learning_rate = {config.learning_rate} or check the features' scale")
-        _judge(state, predictor, valid_rows, valid, losses, config, epoch + 1.0, {"loss": mean, "weights": balancer.weights()})
+        with average.in_place():
+            more = {"loss": mean, "weights": balancer.weights()}
+            _judge(state, predictor, valid_rows, valid, losses, config, epoch + 1.0, more)
         state["epoch"] = epoch + 1
         if keeper:
             saved = {
                 "network": network.state_dict(),
                 "balancer": balancer.state_dict(),
+                "average": average.state_dict(),
                 "optimisers": [o.state_dict() for o in optimisers],
             }
             keeper.save(state | saved)

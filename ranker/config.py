@@ -1,0 +1,69 @@
+"""The settings of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a run.
+
+    Args:
+        epochs: At most so many passes.
+        batch_size: Rows a step.
+        learning_rate: Of the dense layers; `embedding_rate` of the tables (the same by default).
+        optimiser: `adam` or `adagrad`.
+        weight_decay, embedding_decay: Decoupled decay of dense layers and of tables.
+        patience: Epochs without a better validation score before stopping.
+        monitor: What best means on the validation rows: `auc` (mean over binary tasks) or `loss`.
+        balance: How the tasks' losses are combined; `balance_options` go to it, such as `{"weights": {"like": 2.0}}`.
+        regression: `mse` or `huber`; `scales` says by task whether its label is learned `standard` or `log1p`.
+        precision: `float32`, `bfloat16` (matrix products only; weights, losses and optimiser stay float32), or `auto`: bfloat16
+            where the processor multiplies it natively.
+        average: Decay of a running average of the weights, which is what is validated and kept; 0 for none, .999 is usual.
+        evaluations: Validations an epoch; more than one lets a model stop within its first pass.
+    """
+
+    epochs: int = 10
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    embedding_rate: float | None = None
+    optimiser: str = "adam"
+    weight_decay: float = 0.0
+    embedding_decay: float = 0.0
+    patience: int = 2
+    monitor: str = "auc"
+    balance: str = "fixed"
+    balance_options: Mapping[str, Any] = field(default_factory=dict)
+    regression: str = "mse"
+    scales: Mapping[str, str] = field(default_factory=dict)
+    precision: str = "auto"
+    average: float = 0.0
+    evaluations: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("evaluations", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"training setting {name} = {getattr(self, name)} must be at least {least}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ConfigError(f"training setting learning_rate = {self.learning_rate} must be above 0")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ConfigError(f"training setting precision = {self.precision!r} is not one of auto, float32, bfloat16")
+        if not 0 <= self.average < 1:
+            raise ConfigError(f"training setting average = {self.average} must lie in [0, 1)")
+        if self.monitor not in ("auc", "loss"):
+            raise ConfigError(f"training setting monitor = {self.monitor!r} is not one of auc, loss")
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TrainConfig:
+        """From plain values; an unknown field is an error."""
+        known = [f.name for f in fields(cls)]
+        unknown = sorted(set(value) - set(known))
+        if unknown:
+            raise ConfigError(f"unknown training setting {unknown[0]!r}; settings are {', '.join(known)}")
+        return cls(**value)
