@@ -155,8 +155,7 @@ def _request(
     explain = value.get("explain", False)
     if not isinstance(explain, bool):
         raise RequestError("explain must be true or false", field="explain")
-    unique = dict.fromkeys(ids.tolist())
-    if len(unique) != len(ids):  # upstream merged several sources: the first mention of an item counts
+    if len(set(ids.tolist())) != len(ids):  # upstream merged several sources: the first mention of an item counts
         rows = np.unique(ids, return_index=True)[1]
         rows.sort()
         ids = ids[rows]
@@ -182,10 +181,13 @@ def _count(n: int, limits: Limits) -> None:
 
 
 def _ids(values: list[Any]) -> Ints:
-    for value in values:
-        if type(value) is not int or not -_INT64_MAX <= value < _INT64_MAX:
-            raise RequestError(f"candidates holds {str(value)[:40]!r}; item ids are whole numbers of 64 bits", field="candidates")
-    return np.array(values, np.int64)
+    if set(map(type, values)) == {int}:
+        try:
+            return np.array(values, np.int64)
+        except OverflowError:
+            pass
+    wrong = next(v for v in values if type(v) is not int or not -_INT64_MAX <= v < _INT64_MAX)
+    raise RequestError(f"candidates holds {str(wrong)[:40]!r}; item ids are whole numbers of 64 bits", field="candidates")
 
 
 def _inline(features: Any, n: int) -> dict[str, AnyArray]:
