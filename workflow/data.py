@@ -15,12 +15,12 @@ from core.artefacts import ArtefactStore
 from core.errors import ConfigError
 from core.logs import LoggedDataset
 from core.tasks import TaskSet
-from ranker.recipes import Recipe, census_income, folder, generic
+from ranker.recipes import Recipe, census_income, folder, generic, kuairand
 
 PARTS = ("train", "valid", "test", "all")
 RECIPES: Mapping[str, Callable[[argparse.Namespace], Recipe]] = {
     "folder": lambda args: folder.load(args.data, tasks=None if not args.tasks else _some(args)),
-    "kuairand": lambda args: _kuairand(args),
+    "kuairand": lambda args: kuairand.load(args.data),
     "census_income": lambda args: census_income.load(args.data),
     "log": lambda args: generic.load(args.data, _spec(args)),
 }
@@ -89,12 +89,6 @@ def mapping_option(name: str, text: str | Mapping[str, Any] | None) -> dict[str,
     if not isinstance(value, Mapping):
         raise ConfigError(f"{name} {json.dumps(text)} must be a mapping such as '{{click: 1.0}}'")
     return dict(value)
-
-
-def _kuairand(args: argparse.Namespace) -> Recipe:
-    from ranker.recipes import kuairand
-
-    return kuairand.load(args.data)
 
 
 def _spec(args: argparse.Namespace) -> str:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from core.arrays import AnyArray
+from core.errors import DataError
 from core.events import Request
 from core.logs import LoggedDataset
-from core.tasks import TaskSet
-from ranker.recipes import Recipe, folder
+from core.tasks import TaskSet, TaskSpec
+from ranker.recipes import Recipe, folder, kuairand
 from simulator.env import SessionEnv
 from simulator.policies import mixed_exploration
 from simulator.rollout import rollout
@@ -122,13 +124,13 @@ class Replayed(Source):
         self.last = LoggedDataset({})
 
     def recipe(self) -> Recipe:
-        """The recipe's days; the last one is kept for the replay as well as for judging the search."""
-        from ranker.recipes import kuairand
-
-        found = kuairand.load(self.data)
-        days = np.unique(found.test["date"])
-        self.last = found.test.take(found.test["date"] == days[-1])
-        return found
+        """Learn to 05-02, choose on 05-03, search and judge later; features are the tables' own, which serving looks up."""
+        log, items, users = kuairand_tables(self.data)
+        spec = folder.spec_for(items, users, TaskSet([TaskSpec(name) for name in self.gains]))
+        joined = folder.join(folder.join(log, items, "item_id"), users, "user_id")
+        train, valid, test = joined.split_time(kuairand.TRAIN_TO, kuairand.VALID_TO, by="date")
+        self.last = test.take(test["date"] == test["date"].max())
+        return Recipe("kuairand_tables", spec, train, valid, test, items, users)
 
     def send(self, url: str) -> str:
         """One request a user with at least two impressions on the last day."""
@@ -142,8 +144,9 @@ class Replayed(Source):
             _, first = np.unique(items, return_index=True)
             rows = rows[np.sort(first)]
             user = str(log["user_id"][rows[0]])
-            scenario = str(log["scenario"][rows[0]]) if "scenario" in log else ""
-            request = Request(f"replay-{user}", user, log["item_id"][rows], scenario, page_size=max(len(rows) // 2, 1))
+            request = Request(
+                f"replay-{user}", user, log["item_id"][rows], str(log["scenario"][rows[0]]), page_size=max(len(rows) // 2, 1)
+            )
             slate = online.rank(request)
             row_of = {int(log["item_id"][row]): row for row in rows}
             shown = [(item, task, float(log[task][row_of[item]])) for item in slate.items.tolist() for task in self.gains]
@@ -165,6 +168,31 @@ class Replayed(Source):
         with ThreadPoolExecutor(N_CLIENTS) as pool:
             counts = list(tqdm(pool.map(one, groups), total=len(groups), unit="user"))
         return f"{len(groups)} requests of {len(users)} users, {sum(counts)} real answers fed back"
+
+
+def kuairand_tables(root: Path) -> tuple[LoggedDataset, LoggedDataset, LoggedDataset]:
+    """KuaiRand's log without doubled rows, its videos and its users, under this project's names."""
+    missing = [name for name in kuairand.FILES.values() if not (root / name).is_file()]
+    if missing:
+        raise DataError(f"--data {str(root)!r} has no {missing[0]!r}; it must be a folder of KuaiRand-Pure")
+    log = pd.read_parquet(root / kuairand.FILES["log"]).drop_duplicates().sort_values("time_ms", kind="stable")
+    log = log.rename(columns={**kuairand.LABELS, "video_id": "item_id", "tab": "scenario"})
+    log["scenario"] = log["scenario"].astype(str)
+    items = pd.read_csv(root / kuairand.FILES["items"]).rename(columns={"video_id": "item_id"})
+    users = pd.read_csv(root / kuairand.FILES["users"])
+    kept = ["user_id", "item_id", "scenario", "date", "time_ms", *kuairand.BINARY]
+    return _columns(log[kept]), _columns(items.drop(columns="upload_dt")), _columns(users)
+
+
+def _columns(frame: pd.DataFrame) -> LoggedDataset:
+    return LoggedDataset({str(name): _plain(frame[name]) for name in frame})
+
+
+def _plain(series: pd.Series) -> AnyArray:
+    """A column as numpy: text as str with holes empty, nullable numbers as plain ones."""
+    if not pd.api.types.is_numeric_dtype(series):
+        return series.fillna("").astype(str).to_numpy(object)
+    return series.to_numpy(np.float64, na_value=np.nan) if series.isna().any() else series.to_numpy(series.dtype.name.lower())
 
 
 SOURCES: Mapping[str, Callable[[argparse.Namespace, Path], Source]] = {"simulated": Simulated, "kuairand": Replayed}
