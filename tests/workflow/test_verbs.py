@@ -1,0 +1,151 @@
+"""The offline verbs in a row on a small world, and what each says to wrong input: one line, exit 2, nothing written."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.artefacts import ArtefactStore
+from core.logs import LoggedDataset
+from workflow.cli import main
+
+TINY = "{n_experts: 2, hidden: [16]}"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated log, a trained ranker and its scores on the later rows."""
+    root = tmp_path_factory.mktemp("verbs")
+    simulate = ["simulate", "--users", "120", "--days", "8", "--out", str(root / "world"), "--seed", "3"]
+    assert main([*simulate, "--set", "n_items=400", "--set", "n_candidates=30"]) == 0
+    assert main(train_arguments(root)) == 0
+    score = ["score", "--data", str(root / "world"), "--ranker", "ranker/tiny", "--artefacts", str(root / "artefacts")]
+    assert main([*score, "--tasks", "click,like,watch_s", "--out", str(root / "scored.parquet")]) == 0
+    return root
+
+
+def train_arguments(root: Path) -> list[str]:
+    where = ["--data", str(root / "world"), "--artefacts", str(root / "artefacts")]
+    return [
+        "train",
+        *where,
+        "--tasks",
+        "click,like,watch_s",
+        "--name",
+        "tiny",
+        "--epochs",
+        "1",
+        "--options",
+        TINY,
+        "--threads",
+        "1",
+    ]
+
+
+def search_arguments(root: Path) -> list[str]:
+    where = ["--log", str(root / "scored.parquet"), "--ranker", "ranker/tiny", "--artefacts", str(root / "artefacts")]
+    return ["search", *where, "--gains", "{click: 1, like: 5}", "--trials", "32", "--searcher", "sobol"]
+
+
+def test_scores_stand_beside_the_log(world: Path) -> None:
+    scored = LoggedDataset.from_parquet(world / "scored.parquet")
+    logged = {name for name in scored if name.startswith("score_")}
+    assert logged == {"score_click", "score_like", "score_watch_s"}
+    assert np.all((scored["score_click"] > 0) & (scored["score_click"] < 1))
+
+
+def test_training_again_makes_the_same_weights(world: Path) -> None:
+    assert main(train_arguments(world, "again")) == 0
+    first, second = (ArtefactStore(world / root).load("ranker", "tiny") for root in ("artefacts", "again"))
+    assert first.manifest["files"] == second.manifest["files"]
+    assert first.manifest["data_fingerprint"] == second.manifest["data_fingerprint"]
+
+
+def test_search_publishes_the_choice_and_its_control(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*search_arguments(world), "--out", str(world / "search")]) == 0
+    assert "gain over hand_set on later days" in capsys.readouterr().out
+    store = ArtefactStore(world / "artefacts")
+    for name in ("searched", "hand_set"):
+        assert store.load("strategy", name).manifest["parents"] == {"ranker": "ranker/tiny/v1"}
+    result = json.loads((world / "search" / "result.json").read_text())
+    assert result["value_search"] >= result["random200"]["search"] - 0.05
+    assert len(LoggedDataset.from_parquet(world / "search" / "trials.parquet")) == 32
+
+
+def test_evaluate_writes_what_it_prints(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--data", str(world / "world"), "--artefacts", str(world / "artefacts"), "--tasks", "click,like,watch_s"]
+    assert main(["evaluate", *where, "--ranker", "ranker/tiny/v1", "--json", str(world / "metrics.json")]) == 0
+    metrics = json.loads((world / "metrics.json").read_text())["metrics"]
+    assert f"{metrics['click']['auc']:.4f}" in capsys.readouterr().out
+    assert metrics["click"]["auc"] > 0.52  # a tiny model on a tiny world still learns something
+
+
+def test_publish_then_list(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--artefacts", str(world / "artefacts")]
+    formula = ["--formula", "a * click + b * like", "--weights", "{a: 1, b: 20}", "--ranker", "ranker/tiny/v1"]
+    assert main(["publish", *where, "--name", "mine", *formula]) == 0
+    assert main(["publish", *where, "--list"]) == 0
+    assert "strategy/mine/v1" in capsys.readouterr().out
+
+
+def empty_log(root: Path) -> list[str]:
+    folder = root / "empty"
+    folder.mkdir(exist_ok=True)
+    for name in ("items.parquet", "users.parquet", "world.json"):
+        (folder / name).write_bytes((root / "world" / name).read_bytes())
+    LoggedDataset.from_parquet(root / "world" / "log.parquet").take(np.zeros(0, np.int64)).to_parquet(folder / "log.parquet")
+    return ["train", "--data", str(folder), "--artefacts", str(root / "none")]
+
+
+def one_class(root: Path) -> list[str]:
+    empty_log(root)
+    log = LoggedDataset.from_parquet(root / "world" / "log.parquet")
+    log.with_columns({"like": np.zeros(len(log))}).to_parquet(root / "empty" / "log.parquet")
+    return ["train", "--data", str(root / "empty"), "--tasks", "click,like", "--artefacts", str(root / "none")]
+
+
+def label_among_features(root: Path) -> list[str]:
+    spec = root / "leak.yaml"
+    spec.write_text("{tasks: [{name: click}], features: [{name: item_id}, {name: click, kind: dense}]}")
+    log = str(root / "world" / "log.parquet")
+    return ["train", "--recipe", "log", "--data", log, "--spec", str(spec), "--artefacts", str(root / "none")]
+
+
+def unknown_formula_name(root: Path) -> list[str]:
+    return [*search_arguments(root), "--formula", "a * clicks", "--params", "{a: [0, 1]}", "--artefacts", str(root / "artefacts")]
+
+
+def corrupt_artefact(root: Path) -> list[str]:
+    made = ArtefactStore(root / "artefacts").load("ranker", "tiny", "v1")
+    target = root / "corrupt" / "ranker" / "tiny" / "v1"
+    target.mkdir(parents=True, exist_ok=True)
+    for file in made.path.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    (target / "weights.safetensors").write_bytes(b"no weights")
+    where = ["--data", str(root / "world"), "--artefacts", str(root / "corrupt")]
+    return ["score", *where, "--ranker", "ranker/tiny", "--out", str(root / "none" / "scored.parquet")]
+
+
+Case = Callable[[Path], list[str]]
+WRONG: dict[Case, str] = {
+    empty_log: "empty",
+    one_class: "like",
+    label_among_features: "label among the features",
+    unknown_formula_name: "'clicks'",
+    corrupt_artefact: "damaged",
+}
+
+
+@pytest.mark.parametrize("case", WRONG, ids=lambda case: case.__name__)
+def test_wrong_input_is_one_clear_line(world: Path, case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    published = sorted((world / "artefacts").rglob("manifest.json"))
+    arguments = case(world)
+    capsys.readouterr()
+    assert main(arguments) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("scorefusion: ")]
+    assert len(errors) == 1
+    assert WRONG[case] in errors[0]
+    assert not (world / "none").exists()
+    assert sorted((world / "artefacts").rglob("manifest.json")) == published
