@@ -204,6 +204,23 @@ def check_one_task(make: Make) -> None:
     assert np.all((scores > 0) & (scores < 1)), "one task does not give probabilities"
 
 
+def check_bfloat16(make: Make) -> None:
+    """With bfloat16 matrix products, losses and gradients are finite and the logits close to those of float32."""
+    example = Example(make)
+    exact = example.model.run(example.rows).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = example.model.run(example.rows)
+    assert (outputs.logits.float() - exact).abs().max() < 0.1 * (1 + exact.abs().max()), "bfloat16 changes the logits"
+    example.model.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = example.model.run(example.rows)
+    outputs.logits = outputs.logits.float()
+    total = example.losses(outputs, example.rows.values, example.rows.weights).sum()
+    torch.autograd.backward(total if outputs.aux is None else total + outputs.aux)
+    for name, parameter in example.model.named_parameters():
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all(), f"the bfloat16 gradient of {name} is not finite"
+
+
 def check_learns(make: Make) -> None:
     """A few dozen steps lower the training loss."""
     example = Example(make)
@@ -229,5 +246,6 @@ CHECKS: tuple[Check, ...] = (
     check_save_load,
     check_seeds,
     check_one_task,
+    check_bfloat16,
     check_learns,
 )

@@ -67,6 +67,7 @@ class ESMM(MultiTaskModel):
 
     def chain(self, logits: Tensor, other: dict[str, Tensor], notes: Notes) -> tuple[Tensor, dict[str, Tensor]]:
         """Conditional logits `(B, S)` to those of the products along each path."""
+        logits = logits.float()  # products of probabilities are too fine for bfloat16
         notes.inspect["conditional"] = logits
         if not self.chained:
             return logits, other
@@ -78,7 +79,7 @@ class ESMM(MultiTaskModel):
         """log p over the entire space of every scored task, `(B, S)`."""
         paths = self.paths
         assert isinstance(paths, Tensor)
-        return F.logsigmoid(conditional) @ paths.T
+        return (F.logsigmoid(conditional).unsqueeze(1) * paths).sum(-1)
 
     def shared_layers(self) -> list[nn.Module]:
         """The base network's."""
