@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import DataError
@@ -59,6 +59,7 @@ def test_golden_equal_weights(cases: dict[str, Any]) -> None:
         np.testing.assert_allclose(equal_weights(n), expected, atol=1e-8)
 
 
+@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=5), st.lists(st.text(max_size=20), min_size=1, max_size=30))
 def test_many_units_hash_as_one(seeds: list[str], units: list[str]) -> None:
     many = places(seed_states(seeds), units)

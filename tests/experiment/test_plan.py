@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import ConfigError, ScorefusionError
@@ -123,6 +123,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)  # a loaded machine is no failure
 @given(
     st.sampled_from(["range", "coverage", "buckets", "force", "target", "analysis", "switchback", "unit", "name", "seed"]), values
 )

@@ -6,7 +6,7 @@ import contextlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import ConfigError, ScorefusionError
@@ -33,6 +33,7 @@ people = st.fixed_dictionaries(
 
 
 @pytest.mark.parametrize("text", TARGETS)
+@settings(deadline=None)  # a loaded machine is no failure
 @given(rows=st.lists(people, min_size=1, max_size=20))
 def test_many_agree_with_one(text: str, rows: list[dict[str, object]]) -> None:
     target = Target.parse(text, KINDS)
@@ -74,6 +75,7 @@ def test_a_wrong_target_is_one_clear_error(text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@settings(deadline=None)  # a loaded machine is no failure
 @given(st.text(max_size=60))
 def test_any_text_is_a_target_or_a_config_error(text: str) -> None:
     with contextlib.suppress(ScorefusionError):  # any other error fails
