@@ -1,4 +1,4 @@
-"""The frozen LightGBM opponents: their scripts are run as they stand, and their predictions laid beside our rows."""
+"""The LightGBM opponents: the frozen scripts as they stand, their predictions laid beside our rows, and one single objective."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import pyarrow.parquet as pq
 
@@ -16,6 +17,7 @@ from bench.harness import opponent
 from core.arrays import AnyArray, Floats, Ints
 from core.errors import DataError
 from core.logs import LoggedDataset
+from ranker.recipes import Recipe
 
 KUAIRAND_LABELS = {  # our task name: the opponent's column
     "click": "is_click",
@@ -55,6 +57,36 @@ def census(data: Path, work: Path) -> Mapping[str, float] | None:
     if not kept.is_file():
         kept.write_text(_run([sys.executable, str(script), "--data", str(data)]))
     return parse_aucs(kept.read_text())
+
+
+def single_objective(recipe: Recipe, *, like: float = 10.0, follow: float = 10.0) -> Floats:
+    """One score for everything, as many still rank: LightGBM on our columns, positives clicks, likes and follows.
+
+    Args:
+        like, follow: How much more a row with one weighs.
+
+    Returns:
+        The score on the judged rows `[n]`; rounds are chosen on the validation rows.
+    """
+    parts = (recipe.train, recipe.valid, recipe.test)
+    names = [f.column for f in recipe.spec.features if not f.listed]
+    columns = []
+    for name in dict.fromkeys(names):
+        whole = np.concatenate([part[name] for part in parts])
+        if whole.dtype == object:
+            whole = np.unique(["" if value is None else str(value) for value in whole], return_inverse=True)[1]
+        columns.append(whole.astype(np.float64))
+    table = np.stack(columns, 1)
+    label = np.concatenate([np.maximum.reduce([part[t] for t in ("click", "like", "follow")]) for part in parts])
+    weight = np.concatenate([1 + like * part["like"] + follow * part["follow"] for part in parts])
+    cuts = np.cumsum([len(part) for part in parts])
+    rows = slice(0, cuts[0]), slice(cuts[0], cuts[1])
+    sets = [lightgbm.Dataset(table[r], label[r], weight=weight[r]) for r in rows]
+    settings = {"objective": "binary", "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 200, "verbose": -1}
+    settings |= {"num_threads": 2, "seed": 0}
+    stop = lightgbm.early_stopping(30, verbose=False)
+    booster = lightgbm.train(settings, sets[0], 400, valid_sets=[sets[1]], callbacks=[stop])
+    return np.asarray(booster.predict(table[cuts[1] :]), np.float64)
 
 
 def parse_aucs(text: str) -> dict[str, float]:

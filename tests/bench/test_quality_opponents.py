@@ -5,8 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.quality_opponents import align, parse_aucs
+from bench.quality_opponents import align, parse_aucs, single_objective
+from core.arrays import auc
 from core.errors import DataError
+from core.logs import LoggedDataset
+from core.tasks import TaskSet, TaskSpec
+from ranker.features import Feature, FeatureSpec
+from ranker.recipes import Recipe
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 1)), min_size=1, max_size=30))
@@ -34,3 +39,19 @@ def test_other_rows_are_refused(theirs: list[np.ndarray[tuple[int], np.dtype[np.
 def test_printed_aucs_are_read() -> None:
     text = "train 1 valid 2\ny_income50k      AUC 0.9563  trees 300\ny_never_married  AUC 0.9949  trees 100\n"
     assert parse_aucs(text) == {"y_income50k": 0.9563, "y_never_married": 0.9949}
+
+
+def test_one_objective_follows_its_positives() -> None:
+    rng = np.random.default_rng(0)
+    item = rng.integers(0, 10, 6000)
+    columns = {
+        "item_id": item,
+        "kind": np.array(["odd" if i % 2 else "even" for i in item], dtype=object),
+        "click": (rng.random(6000) < item / 12).astype(float),
+        "like": np.zeros(6000),
+        "follow": np.zeros(6000),
+    }
+    log = LoggedDataset(columns)
+    spec = FeatureSpec([Feature("item_id"), Feature("kind")], TaskSet([TaskSpec("click")]))
+    recipe = Recipe("tiny", spec, *(log.take(np.arange(a, a + 2000)) for a in (0, 2000, 4000)))
+    assert auc(recipe.test["click"] > 0, single_objective(recipe)) > 0.7

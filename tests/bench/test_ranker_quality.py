@@ -11,6 +11,7 @@ import pytest
 
 from bench import quality_opponents, ranker_quality
 from bench.quality_runs import Outcome, Setting
+from core.arrays import AnyArray
 from core.logs import LoggedDataset
 from core.tasks import TaskSet, TaskSpec
 from ranker.features import Feature, FeatureSpec
@@ -18,10 +19,11 @@ from ranker.recipes import Recipe, kuairand
 from ranker.train import TrainConfig
 
 
-def world(seed: int = 0, n: int = 3000) -> Recipe:
+def world(seed: int = 0, n: int = 2000) -> Recipe:
     rng = np.random.default_rng(seed)
     item = rng.integers(0, 20, n)
-    columns = {"user_id": rng.integers(0, 300, n), "item_id": item, "time_ms": np.arange(n)}
+    columns: dict[str, AnyArray] = {"user_id": rng.integers(0, 300, n), "item_id": item, "time_ms": np.arange(n)}
+    columns["follow"] = np.zeros(n)
     for i, task in enumerate(ranker_quality.KUAIRAND_TASKS):
         columns[task] = (rng.random(n) < 0.05 + item / (25 + 5 * i)).astype(float)
     spec = FeatureSpec([Feature("item_id")], TaskSet([TaskSpec(t) for t in ranker_quality.KUAIRAND_TASKS]))
@@ -42,7 +44,7 @@ def on_a_small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     recipe = world()
     noise = np.random.default_rng(1).random(len(recipe.test))
     monkeypatch.setattr(ranker_quality, "data_folder", lambda name: tmp_path)
-    monkeypatch.setattr(kuairand, "load", lambda folder: recipe)
+    monkeypatch.setattr(kuairand, "load", lambda folder, tasks, fresh: recipe)
     monkeypatch.setattr(ranker_quality, "_some_users", lambda folder, target: folder)
     setting = Setting(TrainConfig(epochs=3, batch_size=64, learning_rate=0.02))
     monkeypatch.setattr(ranker_quality, "kuairand_setting", lambda model: setting)
