@@ -107,6 +107,7 @@ class Routes:
                 "tasks": list(release.ranker.names),
                 "strategies": list(release.strategies),
                 "default_strategy": release.default,
+                "item_features": self._service.info.get("item_features", []),
             }
         )
 

@@ -92,7 +92,11 @@ class Engine:
         return self.run(request).slate
 
     def run(self, request: Request) -> Ranked:
-        """The page with everything that was known when it was made. Never raises: what fails falls down the ladder."""
+        """The page with everything that was known when it was made. What fails falls down the ladder.
+
+        Raises:
+            RequestError: The features that came with the request cannot be read.
+        """
         clock, release = self._clock, self.release
         t0 = clock()
         reasons: list[str] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from core.arrays import AnyArray, Columns, Ints
 from core.errors import DataError
 
 UNKNOWN_ID = -(2**53)  # an id no table holds: encoders read it as out of vocabulary
+DENSE = "dense"
 UNKNOWN_TEXT = "\x00unknown"
 _DIRECT = 8  # a direct index may be this many times longer than the table
 
@@ -71,6 +72,7 @@ class FeatureTables:
         request: Names of the request columns; a request that lacks one takes its fallback value.
         item_columns: Names of the item columns the ranker reads, for inline features.
         numeric: Names of the columns read as numbers; their fallback is the mean, that of ids an id nobody has.
+        matrix: Encodes all item features at once from one inline column `dense` `[n, n_features]`, where they are all numbers.
 
     Raises:
         DataError: A table lacks its id, or a feature that the ranker reads.
@@ -85,7 +87,9 @@ class FeatureTables:
         request: Sequence[str] = (),
         item_columns: Sequence[str] = (),
         numeric: Collection[str] = (),
+        matrix: Callable[[AnyArray], Any] | None = None,
     ) -> None:
+        self._matrix = matrix
         self._encoder = encoder
         item_ids = _ids("items", items, "item_id")
         if item_ids.dtype.kind not in "iu":
@@ -141,7 +145,18 @@ class FeatureTables:
         return self._items.take(rows), int(np.count_nonzero(rows == self._index.n))
 
     def inline(self, ids: Ints, columns: Mapping[str, Any]) -> Any:
-        """Rows encoded from columns of the request; columns it did not send come from the table."""
+        """Rows encoded from columns of the request; columns it did not send come from the table.
+
+        A column `dense` `[n, n_features]` stands for all item features in the order of the feature spec.
+
+        Raises:
+            DataError: A column does not fit the ranker.
+        """
+        block = columns.get(DENSE)
+        if block is not None and DENSE not in self._item_columns:
+            if self._matrix is None:
+                raise DataError(f"column {DENSE!r} needs a ranker that reads plain numbers only; send columns by name")
+            return self._matrix(block)
         own: dict[str, AnyArray] = {"item_id": ids}
         missing = [name for name in self._item_columns if name not in columns and name != "item_id"]
         for name in missing:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from core.arrays import Floats32
+from core.arrays import AnyArray, Floats32
 from core.artefacts import ArtefactStore
-from core.errors import ConfigError, ScorefusionError
+from core.errors import ConfigError, DataError, ScorefusionError
 from core.events import Request
 from core.logs import LoggedDataset
 from experiment.plan import Plan
 from fusion.strategy import load_strategy
-from ranker.predictor import Predictor
+from ranker.predictor import Encoded, Predictor
 from serving.engine import Assignment, Engine
 from serving.features import FeatureTables
 from serving.release import Release
@@ -122,7 +122,12 @@ def load(settings: Settings) -> Loaded:
         deadline_ms=settings.deadline_ms,
     )
     warm_up(engine, tables)
-    info = {"n_items": tables.n_items, "n_users": tables.n_users, "plan_version": 0 if plan is None else plan.version}
+    info = {
+        "item_features": [f.column for f in predictor.spec.side("item")],
+        "n_items": tables.n_items,
+        "n_users": tables.n_users,
+        "plan_version": 0 if plan is None else plan.version,
+    }
     return Loaded(engine, plan, tables, info)
 
 
@@ -136,7 +141,31 @@ def load_tables(settings: Settings, predictor: Predictor) -> FeatureTables:
         request=[f.column for f in spec.side("request")],
         item_columns=[f.column for f in spec.side("item")],
         numeric={f.column for f in spec.features if f.kind == "dense" or f.bins},
+        matrix=item_matrix(predictor),
     )
+
+
+def item_matrix(predictor: Predictor) -> Callable[[AnyArray], Encoded] | None:
+    """Encodes item features `[n, n_features]` in one step, where every one of them is a plain or standardised number."""
+    features = predictor.spec.side("item")
+    if not features or any(
+        f.kind != "dense" or f.transform not in ("none", "standard") or f.missing != "error" for f in features
+    ):
+        return None
+    numbers = [predictor.encoder.numbers[f.name] for f in features]
+    standard = np.array([f.transform == "standard" for f in features])
+    mean = np.where(standard, [n.mean for n in numbers], 0.0).astype(np.float32)
+    scale = np.where(standard, [1 / n.std for n in numbers], 1.0).astype(np.float32)
+
+    def encode(block: AnyArray) -> Encoded:
+        if block.ndim != 2 or block.shape[1] != len(mean):
+            raise DataError(f"column dense has shape {block.shape}; the ranker reads {len(mean)} numbers an item")
+        values = block.astype(np.float32)
+        values -= mean
+        values *= scale
+        return Encoded("item", torch.from_numpy(values))
+
+    return encode
 
 
 def load_plan(settings: Settings) -> ServedPlan | None:

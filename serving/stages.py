@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from core.arrays import AnyArray, Floats, Ints
+from core.errors import DataError, RequestError
 from core.events import Request
 from core.scores import ScoreTable
 from serving.release import FeatureSource, Ranker, Release
@@ -39,7 +40,11 @@ class Final:
 
 
 def gather(source: FeatureSource, request: Request, reasons: list[str]) -> Gathered:
-    """Look up the features; what the caller sent inline goes before what the tables hold."""
+    """Look up the features; what the caller sent inline goes before what the tables hold.
+
+    Raises:
+        RequestError: The inline features cannot be read: the caller's mistake, not ours.
+    """
     try:
         user, known = source.user(request.user_id)
         side = source.request(request.scenario, request.context)
@@ -48,6 +53,8 @@ def gather(source: FeatureSource, request: Request, reasons: list[str]) -> Gathe
         items, n_unknown = source.items(request.candidates)
         return Gathered(user, side, items, n_unknown, not known)
     except Exception as error:
+        if request.features is not None and isinstance(error, DataError):
+            raise RequestError(str(error), field="features") from error
         reasons.append(f"features:{type(error).__name__}")
         return Gathered(None, None, None, 0, False)
 
