@@ -66,7 +66,7 @@ def read_units(
 
     Args:
         now_ms: With `window_days`: units whose window is not over by then are left out; default the newest assignment.
-        segment: `scenario` splits units by the scenario of their first request.
+        segment: `scenario` notes each unit's scenario; of several the first by name.
     """
     buckets = tuple(bucket.name for bucket in experiment.buckets)
     columns = tuple(dict.fromkeys(column for metric in metrics for column in metric.columns))
