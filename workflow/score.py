@@ -9,6 +9,8 @@ import numpy as np
 from core.errors import ConfigError
 from core.events import SCORE
 from core.logs import LoggedDataset
+from ranker.config import TrainConfig
+from ranker.crossfit import cross_fit
 from ranker.predictor import Predictor
 from workflow.data import PARTS, add_data_arguments, add_store_argument, load, part, store_of
 
@@ -24,6 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="test",
         help="which rows; a search on rows the ranker was trained on is misled (default: %(default)s)",
     )
+    parser.add_argument(
+        "--cross-fit",
+        action="store_true",
+        help="train the ranker's architecture anew on the days before each day, and score every day from the third on",
+    )
+    parser.add_argument("--refit", type=int, default=1, metavar="N", help="--cross-fit: days one training scores (default: 1)")
     parser.add_argument("--out", required=True, metavar="FILE.parquet", help="where the scored log goes")
 
 
@@ -31,10 +39,19 @@ def run(args: argparse.Namespace) -> str:
     """Score and write."""
     if not args.out.endswith(".parquet"):
         raise ConfigError(f"--out {args.out!r} must end in .parquet")
+    if args.refit < 1:
+        raise ConfigError(f"--refit {args.refit} must be at least 1 day")
     artefact = store_of(args).find(args.ranker)
     predictor = Predictor.load(artefact)
-    rows = part(load(args), args.part)
-    scored = with_scores(predictor, rows)
+    recipe = load(args)
+    if args.cross_fit:
+        rows = without_scores(part(recipe, "all"))
+        config = TrainConfig.from_json(artefact.config["train"])
+        model, options = artefact.config["model"], artefact.config["options"]
+        scored = cross_fit(recipe.spec, model, rows, config=config, options=options, refit=args.refit, seed=args.seed)
+        scored.to_parquet(args.out)
+        return f"{args.out}: {len(scored)} rows, each scored by a {model} trained on the days before it"
+    scored = with_scores(predictor, part(recipe, args.part))
     scored.to_parquet(args.out)
     return f"{args.out}: {len(scored)} {args.part} rows with {len(predictor.scored)} scores of {artefact.label}"
 
@@ -42,5 +59,11 @@ def run(args: argparse.Namespace) -> str:
 def with_scores(predictor: Predictor, rows: LoggedDataset) -> LoggedDataset:
     """The rows with the ranker's predictions as `score_<task>`; scores that were logged before are replaced."""
     predictions = predictor.predict(rows)
-    kept = {name: column for name, column in rows.columns.items() if not name.startswith(SCORE)}
-    return LoggedDataset(kept | {SCORE + task: np.asarray(predictions[task], np.float64) for task in predictor.scored})
+    return without_scores(rows).with_columns(
+        {SCORE + task: np.asarray(predictions[task], np.float64) for task in predictor.scored}
+    )
+
+
+def without_scores(rows: LoggedDataset) -> LoggedDataset:
+    """The rows without the scores that whatever served them logged."""
+    return LoggedDataset({name: column for name, column in rows.columns.items() if not name.startswith(SCORE)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,6 +13,10 @@ import yaml
 from tqdm import tqdm
 
 from core.errors import ConfigError
+from simulator.calibration import Check, compare, fit, read_log, sample
+from simulator.calibration.report import write_report
+from simulator.calibration.source import days_of, with_scenarios
+from simulator.calibration.world import preset as world_preset
 from simulator.settings import load_settings, preset_names
 from simulator.shards import POLICIES, Mapper, Shard, cut, gather, run_shards
 from simulator.world import World
@@ -32,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting of the preset; repeatable"
     )
+    parser.add_argument("--calibrate", metavar="LOG", help="fit a preset to a Parquet log instead (KuaiRand's columns or ours)")
+    parser.add_argument(
+        "--fit-days", type=int, metavar="N", help="with --calibrate: days to fit on, the others judge (default: 2/3)"
+    )
+    parser.add_argument(
+        "--report", metavar="FILE.html", help="with --calibrate: where the page goes (default: OUT/calibration.html)"
+    )
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="Ray worker processes; the log is the same (default: 1)"
     )
@@ -39,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> str:
     """Simulate; a run that was stopped goes on where it was."""
+    if args.calibrate is not None:
+        return calibrate(args)
     if args.workers < 1:
         raise ConfigError(f"--workers {args.workers} must be at least 1")
     overrides = settings_of(args.set)
@@ -59,6 +73,37 @@ def run(args: argparse.Namespace) -> str:
     shutil.rmtree(parts)
     what = f"{args.sessions} sessions" if n_days is None else f"{n} users over {n_days} days"
     return f"{out}: {rows} impressions of {what} in world {settings.preset!r} (seed {args.seed})"
+
+
+def calibrate(args: argparse.Namespace) -> str:
+    """Fit on the first days, judge on the others, and write model, world preset, checks and page."""
+    out, log = Path(args.out), read_log(args.calibrate)
+    day = days_of(log) - days_of(log).min()
+    n_days = int(day.max()) + 1
+    fit_days = args.fit_days if args.fit_days is not None else max(2 * n_days // 3, 1)
+    if not 0 < fit_days < n_days:
+        raise ConfigError(f"--fit-days {fit_days}: the log has {n_days} days; some must be left to judge by")
+    judged = log.take(day >= fit_days)
+    model = fit(
+        log.take(day < fit_days), name=out.name, window_days=min(n_days - fit_days, fit_days), seed=args.seed, progress=True
+    )
+    judged = with_scenarios(judged, model.scenarios)
+    simulated = sample(model, seed=args.seed + 1, n_days=n_days - fit_days, first_day=fit_days, scale=3.0)
+    checks = compare(judged, simulated, model.heads, seed=args.seed)
+    model.save(out / "calibration.json")
+    (out / "world.yaml").write_text(yaml.safe_dump(world_preset(model), sort_keys=False))
+    (out / "checks.json").write_text(json.dumps([check.to_json() for check in checks], indent=1) + "\n")
+    page = write_report(args.report or out / "calibration.html", model, judged, simulated, checks)
+    print(_table(checks))
+    failed = sum(not check.passed for check in checks)
+    return f"{out}: calibrated on {fit_days} days, judged on {n_days - fit_days}: {len(checks) - failed} of {len(checks)} checks pass; {page}"
+
+
+def _table(checks: list[Check]) -> str:
+    return "\n".join(
+        f"{c.kind:22} {c.name:30} {c.logged:9.4f} {c.simulated:9.4f} {c.distance:8.3f} {'' if c.passed else 'off'}"
+        for c in checks
+    )
 
 
 def settings_of(pairs: Iterable[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ TINY = "{n_experts: 2, hidden: [16]}"
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulated log, a trained ranker and its scores on the later rows."""
     root = tmp_path_factory.mktemp("verbs")
-    simulate = ["simulate", "--users", "120", "--days", "8", "--out", str(root / "world"), "--seed", "3"]
+    simulate = ["simulate", "--users", "300", "--days", "8", "--out", str(root / "world"), "--seed", "3"]
     assert main([*simulate, "--set", "n_items=400", "--set", "n_candidates=30"]) == 0
     assert main(train_arguments(root)) == 0
     score = ["score", "--data", str(root / "world"), "--ranker", "ranker/tiny", "--artefacts", str(root / "artefacts")]
@@ -26,22 +26,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def train_arguments(root: Path) -> list[str]:
-    where = ["--data", str(root / "world"), "--artefacts", str(root / "artefacts")]
-    return [
-        "train",
-        *where,
-        "--tasks",
-        "click,like,watch_s",
-        "--name",
-        "tiny",
-        "--epochs",
-        "1",
-        "--options",
-        TINY,
-        "--threads",
-        "1",
-    ]
+def train_arguments(root: Path, artefacts: str = "artefacts") -> list[str]:
+    where = ["--data", str(root / "world"), "--artefacts", str(root / artefacts), "--tasks", "click,like,watch_s"]
+    return ["train", *where, "--name", "tiny", "--epochs", "3", "--learning-rate", "0.005", "--options", TINY, "--threads", "1"]
 
 
 def search_arguments(root: Path) -> list[str]:
@@ -54,6 +41,15 @@ def test_scores_stand_beside_the_log(world: Path) -> None:
     logged = {name for name in scored if name.startswith("score_")}
     assert logged == {"score_click", "score_like", "score_watch_s"}
     assert np.all((scored["score_click"] > 0) & (scored["score_click"] < 1))
+
+
+def test_cross_fitted_scores_differ_from_in_sample_ones_and_cover_the_later_days(world: Path) -> None:
+    where = ["--data", str(world / "world"), "--artefacts", str(world / "artefacts"), "--tasks", "click,like,watch_s"]
+    out = world / "crossfit.parquet"
+    assert main(["score", *where, "--ranker", "ranker/tiny", "--cross-fit", "--refit", "6", "--out", str(out)]) == 0
+    scored, everything = LoggedDataset.from_parquet(out), LoggedDataset.from_parquet(world / "world" / "log.parquet")
+    day = everything["time_ms"] // 86_400_000
+    assert len(scored) == np.sum(day >= np.unique(day)[2])
 
 
 def test_training_again_makes_the_same_weights(world: Path) -> None:
