@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -56,6 +57,24 @@ def compare_plans(old: Plan, new: Plan) -> PlanChange:
     here, there = (Assigner(_open(plan)).assign_many(ids, time_ms=np.zeros(_SAMPLE, np.int64)) for plan in (old, new))
     moved = {name: _moved(here[name], there.get(name)) for name in here}
     return PlanChange(tuple(lines), moved)
+
+
+def ramped(plan: Plan, experiment: str, coverage: float) -> Plan:
+    """The plan's next version with another coverage for one experiment; raising it moves no unit, 0 stops the experiment.
+
+    >>> text = "layers: [{name: l, experiments: [{name: e, coverage: 0.1, buckets: [{name: x, weight: 1}]}]}]"
+    >>> new = ramped(Plan.from_yaml(text), "e", 0.5)
+    >>> new.version, new.experiment("e").coverage
+    (2, 0.5)
+    """
+    plan.experiment(experiment)
+    value = copy.deepcopy(dict(plan.source))
+    for layer in value["layers"]:
+        for row in layer["experiments"]:
+            if row["name"] == experiment:
+                row["coverage"] = coverage
+    value["version"] = plan.version + 1
+    return Plan.from_value(value)
 
 
 def record(store: EventStore, plan: Plan, *, who: str, time_ms: int, note: str = "") -> None:

@@ -248,6 +248,10 @@ def _warnings(units: UnitTable, metrics: Sequence[Metric], srm_p: float) -> tupl
         found.append("the sample ratio cannot be checked: no units yet")
     if units.n_multiple:
         found.append(f"{units.n_multiple} units were seen in several buckets and are left out")
+    if units.n_unknown:
+        found.append(
+            f"{units.n_unknown} units are in buckets that the plan does not name and are left out; read with the plan that served"
+        )
     if units.n_immature:
         found.append(f"{units.n_immature} units are still inside their {rule.window_days:g}-day window and are left out")
     if rule.shared_inventory:

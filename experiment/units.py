@@ -22,7 +22,7 @@ class UnitTable:
 
     `bucket` holds codes into `buckets`; `columns` what each unit did after its first exposure (and `pre_*` before it).
     `n_multiple` units saw several buckets and `n_forced` were forced into one; both are left out.
-    `n_immature` units have not been there for the whole metric window yet.
+    `n_immature` units have not been there for the whole metric window yet; `n_unknown` are in a bucket the plan does not have.
     """
 
     experiment: Experiment
@@ -35,6 +35,7 @@ class UnitTable:
     n_multiple: int = 0
     n_forced: int = 0
     n_immature: int = 0
+    n_unknown: int = 0
     assigned: Mapping[str, int] = field(default_factory=dict)
 
     def arm(self, bucket: str, rows: Bools | None = None) -> Arm:
@@ -101,6 +102,7 @@ def read_units(
         int((multiple & ~forced).sum()),
         int(forced.sum()),
         int((immature & ~multiple & ~forced).sum()),
+        int(((rows["bucket"] == -1) & ~forced).sum()),
         dict(zip(buckets, assigned.tolist(), strict=True)),
     )
 

@@ -77,12 +77,18 @@ def test_compare_prints_a_table_and_a_verdict(events: str, plan: Path, capsys: p
     assert out.splitlines()[-1].endswith("b: ship")
 
 
+def test_compare_by_scenario(events: str, plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--store", events, "--plan", str(plan), "--by", "scenario"]) == 0
+    assert "a question, not an answer" in capsys.readouterr().out
+
+
 def test_compare_prints_json(events: str, plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["compare", "--store", events, "--plan", str(plan), "--experiment", "searched", "--json"]
-    assert main([*arguments, "--out", str(tmp_path / "readout.json")]) == 0
+    assert main([*arguments, "--by", "days", "--out", str(tmp_path / "readout.json")]) == 0
     value = json.loads(capsys.readouterr().out)
     assert value["verdict"]["decision"] == "ship"
     assert value["rows"][0]["metric"] == "likes"
+    assert value["by"]["rows"][0]["part"] == "day 1"
     assert json.loads((tmp_path / "readout.json").read_text()) == value
 
 
