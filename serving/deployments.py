@@ -26,7 +26,7 @@ from serving.logs import log_to
 from serving.outbox import Outbox
 from serving.service import Service
 from serving.settings import Settings
-from serving.stores import open_events, overview, readout
+from serving.stores import open_events, overview, readout, record_losses
 from serving.writer import Writer, open_when_free
 
 RANKING, EVENTS = "Ranking", "Events"
@@ -83,6 +83,11 @@ class Events:
         """Exchange metrics; see `EventWriter`."""
         return self._collector.report(replica, snapshot, drained)
 
+    async def lose(self, losses: Mapping[str, int]) -> None:
+        """Record exposures that a replica had to drop; see `EventWriter`."""
+        now_ms = time.time_ns() // 1_000_000
+        await asyncio.wrap_future(self._writer.read(lambda store: record_losses(store, losses, now_ms)))
+
     async def overview(self) -> dict[str, Any]:
         """Counts of what is stored."""
         stored = await asyncio.wrap_future(self._writer.read(overview))
@@ -113,6 +118,10 @@ class HandleWriter:
     async def append(self, tables: Mapping[str, pa.Table]) -> None:
         """Commit remotely."""
         await self._handle.append.remote(tables)
+
+    async def lose(self, losses: Mapping[str, int]) -> None:
+        """Record losses remotely."""
+        await self._handle.lose.remote(dict(losses))
 
     async def readout(self, experiment: str) -> dict[str, Any]:
         """Read remotely."""

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -30,6 +31,9 @@ class EventWriter(Protocol):
 
     async def append(self, tables: Mapping[str, pa.Table]) -> None:
         """Commit the tables; returns after they are durable. Idempotent, so a call without an answer is simply repeated."""
+
+    async def lose(self, losses: Mapping[str, int]) -> None:
+        """Record how many exposures were dropped, by `experiment/bucket`."""
 
     async def readout(self, experiment: str) -> dict[str, Any]:
         """The experiment's readout as JSON values."""
@@ -92,7 +96,7 @@ class Service:
         self.info = dict(info or {})
         self.metrics = Metrics()
         self.wall_ms = wall_ms
-        self._outbox = outbox or Outbox(20_000, 0.0, random.Random(0).random)
+        self._outbox = Outbox(20_000, 0.0, random.Random(0).random) if outbox is None else outbox
         self._flush_s = flush_s
         self._patience_s = feedback_timeout_s
         self._feedback_rows_max = feedback_rows_max
@@ -103,6 +107,7 @@ class Service:
         self._flushing = asyncio.Lock()
         self._flusher: asyncio.Task[None] | None = None
         self._batch: Mapping[str, pa.Table] | None = None
+        self._told_losses: Counter[str] = Counter()
         self._stages = [self.metrics.histogram("stage_ms", stage=stage) for stage in STAGES]
         self.writer_up = True
         self.draining = False
@@ -201,6 +206,7 @@ class Service:
     async def flush(self) -> None:
         """Send what was shown since the last flush. A batch whose commit failed stays and goes first next time."""
         async with self._flushing:
+            await self._report_losses()
             if self._batch is None:
                 batch = self._outbox.drain()
                 if batch is None:
@@ -208,6 +214,12 @@ class Service:
                 self._batch = {"requests": batch.requests, "assignments": batch.assignments, "exposures": batch.exposures}
             await self.writer.append(self._batch)
             self._batch = None
+
+    async def _report_losses(self) -> None:
+        lost = self._outbox.lost - self._told_losses
+        if lost:
+            await self.writer.lose(lost)
+            self._told_losses += lost
 
     async def start(self) -> None:
         """Begin flushing in the background."""

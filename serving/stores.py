@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from core.errors import ConfigError
@@ -36,3 +37,9 @@ def readout(store: EventStore, plan: ServedPlan | None, experiment: str, now_ms:
     if plan is None:
         raise ConfigError("no plan is served; name one in the setting plan")
     return read(store, plan.plan.experiment(experiment), plan.plan.metrics, now_ms=now_ms).to_json()
+
+
+def record_losses(store: EventStore, losses: Mapping[str, int], now_ms: int) -> None:
+    """Keep how many exposures were dropped, by `experiment/bucket`: a readout blocks its verdict when they are many."""
+    for bucket, n in losses.items():
+        store.record_loss("exposures", bucket, n, time_ms=now_ms)

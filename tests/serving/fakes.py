@@ -108,6 +108,7 @@ class MemoryWriter:
 
     tables: list[Mapping[str, pa.Table]] = field(default_factory=list)
     away: Exception | None = None
+    lost: list[Mapping[str, int]] = field(default_factory=list)
     delay_s: float = 0.0
 
     async def append(self, tables: Mapping[str, pa.Table]) -> None:
@@ -115,6 +116,9 @@ class MemoryWriter:
         if self.away is not None:
             raise self.away
         self.tables.append(tables)
+
+    async def lose(self, losses: Mapping[str, int]) -> None:
+        self.lost.append(dict(losses))
 
     async def readout(self, experiment: str) -> dict[str, Any]:
         if self.away is not None:
