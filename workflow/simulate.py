@@ -95,8 +95,8 @@ def calibrate(args: argparse.Namespace) -> str:
     (out / "checks.json").write_text(json.dumps([check.to_json() for check in checks], indent=1) + "\n")
     page = write_report(args.report or out / "calibration.html", model, judged, simulated, checks)
     print(_table(checks))
-    failed = sum(not check.passed for check in checks)
-    return f"{out}: calibrated on {fit_days} days, judged on {n_days - fit_days}: {len(checks) - failed} of {len(checks)} checks pass; {page}"
+    n_passed = sum(check.passed for check in checks)
+    return f"{out}: fitted on {fit_days} days, judged on {n_days - fit_days}: {n_passed} of {len(checks)} checks pass; see {page}"
 
 
 def _table(checks: list[Check]) -> str:
