@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -20,7 +20,7 @@ class TrainConfig:
         optimiser: `adam` or `adagrad`.
         weight_decay, embedding_decay: Decoupled decay of dense layers and of tables.
         patience: Epochs without a better validation score before stopping.
-        monitor: What best means on the validation rows: `auc` (mean over binary tasks) or `loss`.
+        monitor: What best means on the validation rows: `auc` (mean over binary tasks) or `loss`; over `monitor_tasks`, if given.
         balance: How the tasks' losses are combined; `balance_options` go to it, such as `{"weights": {"like": 2.0}}`.
         regression: `mse` or `huber`; `scales` says by task whether its label is learned `standard` or `log1p`.
         precision: `float32`, `bfloat16` (matrix products only; weights, losses and optimiser stay float32), or `auto`: bfloat16
@@ -38,6 +38,7 @@ class TrainConfig:
     embedding_decay: float = 0.0
     patience: int = 2
     monitor: str = "auc"
+    monitor_tasks: Sequence[str] = ()
     balance: str = "fixed"
     balance_options: Mapping[str, Any] = field(default_factory=dict)
     regression: str = "mse"

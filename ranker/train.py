@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +30,9 @@ from ranker.predictor import Predictor
 from ranker.targets import Scale, observed, require_both_classes
 
 __all__ = ["TrainConfig", "Trained", "fit", "train"]
+
+
+Prepare = Callable[[MultiTaskModel], None]
 
 
 @dataclass
@@ -77,6 +80,8 @@ def train(
     seed: int = 0,
     checkpoints: str | Path | None = None,
     start: Trained | None = None,
+    encoder: Encoder | None = None,
+    prepare: Prepare | None = None,
     progress: bool = True,
 ) -> Trained:
     """Train on earlier rows, choose the epoch on later ones.
@@ -88,6 +93,8 @@ def train(
         seed: Decides initial weights, order and dropout.
         checkpoints: A folder; a killed run that is started again with the same arguments goes on there and ends the same.
         start: An encoder and weights to start from, as `ranker.incremental.warm` makes them.
+        encoder: A fitted encoder to use instead of fitting one on `train`.
+        prepare: Changes the new network before the first step (pre-trained or frozen weights).
 
     Raises:
         DataError: A log is empty, lacks a column, holds NaN where that is an error, or has one class of a task only.
@@ -98,7 +105,7 @@ def train(
         if len(log) == 0:
             raise DataError(f"the {part} log is empty; it needs at least one impression")
         require_both_classes(log, spec.tasks, part)
-    encoder = start.encoder if start else Encoder.fit(spec, train)
+    encoder = start.encoder if start else encoder or Encoder.fit(spec, train)
     scales = dict(start.scales) if start else _scales(spec.tasks, train, config)
     rows = pack(encoder, train, scales)
     source = MemoryBatches(rows, dropping(encoder.layout))
@@ -114,6 +121,7 @@ def train(
         seed=seed,
         checkpoints=checkpoints,
         weights=start.model.state_dict() if start else None,
+        prepare=prepare,
         fingerprint=train.fingerprint() if checkpoints or len(train) < 1_000_000 else "",
         progress=progress,
     )
@@ -132,6 +140,7 @@ def fit(
     seed: int = 0,
     checkpoints: str | Path | None = None,
     weights: Mapping[str, Any] | None = None,
+    prepare: Prepare | None = None,
     fingerprint: str = "",
     progress: bool = True,
 ) -> Trained:
@@ -141,6 +150,8 @@ def fit(
         network = models.make(model, encoder.layout, encoder.spec.tasks, options)
     if weights is not None:
         network.load_state_dict(dict(weights))
+    if prepare is not None:
+        prepare(network)
     balancer = balance.make(config.balance, encoder.spec.tasks, network, config.balance_options)
     optimisers = make_optimisers(network, balancer.parameters(), config)
     average = Average(network, config.average)
@@ -241,10 +252,11 @@ def _judge(
         loss = losses(outputs, rows.values, rows.weights)
     metrics = evaluate(predictions, valid, predictor.tasks, group=predictor.spec.user)
     model.train()
-    score = mean_auc(metrics) if config.monitor == "auc" else float("nan")
-    if np.isnan(score):
-        score = -float(loss.sum())
+    watched = {name: row for name, row in metrics.items() if name in (config.monitor_tasks or metrics)}
     valid_loss = dict(zip(predictor.tasks.names, loss.tolist(), strict=True))
+    score = mean_auc(watched) if config.monitor == "auc" else float("nan")
+    if np.isnan(score):
+        score = -sum(valid_loss[name] for name in watched)
     state["history"].append({"epoch": epoch, "score": score, "valid_loss": valid_loss, **more})
     best = state["best"]
     if best is None or score > best["score"]:

@@ -28,11 +28,13 @@ class AESM2(MultiTaskModel):
     auxiliary losses.
     """
 
+    grows = True
+
     def build(
         self,
         scenarios: Sequence[str] | None = None,
         n_experts: int = 6,
-        hidden: Sequence[int] = (64,),
+        hidden: Sequence[int] = (128, 64),
         n_specific: int = 2,
         n_shared: int = 2,
         group_dim: int = 8,
@@ -64,6 +66,9 @@ class AESM2(MultiTaskModel):
                 if first
                 else BatchedMLP(n_experts, hidden[-1], hidden, dropout=self.dropout, norm=self.norm)
             )
+            if noise:  # the noise starts small beside the gate's own logits
+                with torch.no_grad():
+                    gate.get_parameter("bias").view(n_groups, 2, n_experts)[:, 1] = -2.0
             level = SelectionLevel(n_groups, n_experts, n_specific, n_shared, gate, experts, group_dim, noise)
             level.concentration, level.load = concentration, load
             self.levels.append(level)
@@ -116,12 +121,11 @@ class SelectionLevel(nn.Module):
     def forward(self, z: Parts | Tensor, own: Tensor | None, notes: Notes, name: str) -> Tensor:
         """Outputs of the groups `(m, B, H)`; of the rows' own group alone, `(1, B, H)`, when `own` `(B,)` names it."""
         m, n = self.n_groups, self.n_experts
-        of_group = torch.bmm(self.group, self.of_group)[:, 0]  # (m, n) or (m, 2n)
-        raw = self.gate(z)  # (B, m n) or (B, 2 m n)
-        logits = raw[:, : m * n].view(-1, m, n) + of_group[:, :n]  # (B, m, n)
+        of_group = torch.bmm(self.group, self.of_group).view(m, -1, n)  # (m, 1, n), or (m, 2, n) with noise
+        raw = self.gate(z).view(-1, m, 1 + self.noise, n) + of_group  # (B, m, 1 or 2, n)
+        logits = raw[:, :, 0]  # (B, m, n)
         if self.noise and self.training:
-            spread = F.softplus(raw[:, m * n :].view(-1, m, n) + of_group[:, n:])
-            logits = logits + torch.randn_like(logits) * spread
+            logits = logits + torch.randn_like(logits) * F.softplus(raw[:, :, 1])
         log_p = torch.log_softmax(logits, 1)  # (B, m, n): each expert's affinity to the groups
         common = log_p.mean(1, keepdim=True)  # (B, 1, n): -KL(uniform || P) - log m
         if own is not None:

@@ -50,6 +50,7 @@ class MultiTaskModel(nn.Module, ABC):
     n_out: int  # set by `body`
     towers: Towers
     towered = True  # whether its logits are towers on a representation
+    grows = False  # whether weights are ordered so that a new task or scenario is a new block at the end
     ahead = True  # whether the first layers read the item part as it stands, so that their share can be computed ahead
 
     def __init__(

@@ -17,6 +17,8 @@ from ranker.sequence import MaxConvolution, aligned, stacked, unpooled
 class CNNMax(MultiTaskModel):
     """A shared bottom on [x, max pooled filters]; options: `sequences`, `filters` a width, `widths`, `hidden`."""
 
+    grows = True
+
     def build(
         self,
         sequences: Sequence[str] | None = None,

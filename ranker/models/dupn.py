@@ -30,6 +30,8 @@ class DUPN(MultiTaskModel):
     whose score is <weights(rep), the item's numbers>).
     """
 
+    grows = True
+
     def build(
         self,
         variant: str = "all",

@@ -1,7 +1,8 @@
 """ESCM^2: ESMM with a debiased loss on the conditional, by inverse propensity or doubly robust (Wang et al., SIGIR 2022).
 
-With o = parent happened, p = its predicted probability, e = CE(y, pCVR), e^ = an imputed error:
-IPS = mean(o e / p);  DR = mean(e^ + o (e - e^) / p) + mean(o (e - e^)^2 / p).
+With o = parent happened, p = its predicted probability, e = CE(y, pCVR), e^ = CE(y^, pCVR) where a tower imputes y^:
+IPS = mean(o e / p);  DR = mean(e^ + o (e - e^) / p) for pCVR, and mean(o (e - e^)^2 / p) for the tower (joint learning, Wang et
+al., ICML 2019: neither term moves the other's part, or the prediction would chase the imputed error).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class ESCM2(ESMM):
         h = self.represent(parts, notes)
         if self.imputation is not None and torch.is_grad_enabled():
             scored = [at for at, task in enumerate(self.item_tasks) if task.kind != "multiclass"]
-            notes.inspect["imputed"] = F.softplus(self.imputation(h if h.shape[0] == 1 else h[scored])[0])  # (B, S)
+            notes.inspect["imputed"] = self.imputation((h if h.shape[0] == 1 else h[scored]).detach())[0].float()  # (B, S)
         logits, other = self.towers(h)
         return self.chain(logits, other, notes)
 
@@ -68,7 +69,9 @@ class ESCM2(ESMM):
             if self.estimator == "ips":
                 row = odds * error
             else:
-                imputed = outputs.inspect["imputed"][:, c]
-                row = imputed + odds * (error - imputed) + odds * (error - imputed) ** 2
+                guess = torch.sigmoid(outputs.inspect["imputed"][:, c])  # y^
+                imputed = F.binary_cross_entropy_with_logits(logits[:, c], guess.detach(), reduction="none")
+                fixed = F.binary_cross_entropy_with_logits(logits[:, c].detach(), guess, reduction="none")
+                row = imputed + odds * (error - imputed) + odds * (error.detach() - fixed) ** 2
             total = total + (row * weight).sum() / weight.sum().clamp(min=1e-6)
         return self.strength * total

@@ -16,6 +16,8 @@ from ranker.models.base import MultiTaskModel, Notes
 class MultiLevelMMoE(MultiTaskModel):
     """MMoE levels on top of one another, all gates on the input; options: `n_experts`, `levels` (hidden widths of each)."""
 
+    grows = True
+
     def build(self, n_experts: int = 4, levels: Sequence[Sequence[int]] = ((128,), (64,))) -> int:
         """Every expert of a higher level has a gate over the level below; every task one over the last."""
         if not levels:

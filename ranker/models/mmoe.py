@@ -14,6 +14,8 @@ from ranker.models.base import MultiTaskModel, Notes
 class MMoE(MultiTaskModel):
     """Experts shared by all tasks, mixed by one gate a task; options: `n_experts`, `hidden`, `gate_hidden`."""
 
+    grows = True
+
     def build(self, n_experts: int = 6, hidden: Sequence[int] = (128, 64), gate_hidden: int = 0) -> int:
         """Experts and gates; `gate_hidden` > 0 puts one hidden layer into each gate."""
         self.n_experts = n_experts

@@ -14,6 +14,8 @@ from ranker.models.base import MultiTaskModel, Notes
 class OMoE(MultiTaskModel):
     """Experts mixed by one gate; options: `n_experts`, `hidden`, `gate_hidden`."""
 
+    grows = True
+
     def build(self, n_experts: int = 6, hidden: Sequence[int] = (128, 64), gate_hidden: int = 0) -> int:
         """Experts and the gate."""
         self.experts = InputExperts(n_experts, self.n_context, self.n_item, hidden, dropout=self.dropout, norm=self.norm)

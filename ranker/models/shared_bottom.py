@@ -14,6 +14,8 @@ from ranker.models.base import MultiTaskModel, Notes
 class SharedBottom(MultiTaskModel):
     """One bottom for all tasks; options: `hidden`."""
 
+    grows = True
+
     def build(self, hidden: Sequence[int] = (128, 64)) -> int:
         """One MLP on the input."""
         self.bottom = InputExperts(1, self.n_context, self.n_item, hidden, dropout=self.dropout, norm=self.norm)

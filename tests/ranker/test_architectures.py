@@ -137,7 +137,8 @@ def test_escm2_loss_by_hand(estimator: str) -> None:
     if estimator == "ips":
         expected = (click * error / propensity).mean()
     else:
-        imputed = outputs.inspect["imputed"][:, 1].detach()
+        guess = torch.sigmoid(outputs.inspect["imputed"][:, 1].detach())
+        imputed = F.binary_cross_entropy(torch.sigmoid(z[:, 1]), guess, reduction="none")
         gap = error - imputed
         expected = (imputed + click * gap / propensity).mean() + (click * gap**2 / propensity).mean()
     found = one.model.extra_loss(outputs, one.rows.values, one.rows.weights)
