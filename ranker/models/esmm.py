@@ -109,9 +109,7 @@ def conditional(child: Tensor, parent: Tensor) -> Tensor:
 
 def architecture(name: str) -> type[MultiTaskModel]:
     """A base network by name."""
-    from ranker.models import MODELS  # the registry names this file too
-
-    fit = [other for other, model in MODELS.items() if model.towered and not issubclass(model, ESMM)]
+    fit = [other for other, model in NETWORKS.items() if model.towered]
     if name not in fit:
         raise ConfigError(f"base {name!r} is no network to build on; choose one of {', '.join(fit)}")
-    return MODELS[name]
+    return NETWORKS[name]
