@@ -40,7 +40,9 @@ async def _drive(port: int, requests: Sequence[bytes], clients: int, seconds: fl
     runs = [_Connection(requests, at, clients, start, start + seconds) for at in range(clients)]
     for run in runs:
         await loop.create_connection(lambda run=run: run, "127.0.0.1", port)  # type: ignore[misc]  # a loop variable kept as default
-    await asyncio.wait([run.done for run in runs])
+    _, late = await asyncio.wait([run.done for run in runs], timeout=warmup_s + seconds + 30)
+    if late:
+        raise TimeoutError(f"{len(late)} connections to port {port} got no answer")
     latencies = np.concatenate([run.latencies for run in runs]) * 1e3
     p50, p99 = np.percentile(latencies, [50, 99]) if len(latencies) else (np.nan, np.nan)
     return Load(len(latencies) / seconds, float(p50), float(p99), sum(run.n_failed for run in runs), len(latencies))

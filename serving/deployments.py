@@ -149,6 +149,7 @@ def build(settings: Settings) -> Application:
         ray_actor_options={"num_cpus": 0},
         health_check_period_s=2,
         graceful_shutdown_timeout_s=20,
+        logging_config={"encoding": "JSON", "enable_access_log": False},
     )(Events)
     ranking = serve.deployment(
         name=RANKING,
