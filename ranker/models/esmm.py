@@ -18,6 +18,7 @@ from ranker.encoder import Layout
 from ranker.heads import Outputs
 from ranker.inputs import Parts
 from ranker.models.base import MultiTaskModel, Notes
+from ranker.models.networks import NETWORKS
 
 MIN = 1e-7  # keeps log(1 - p) finite
 
