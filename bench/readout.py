@@ -1,8 +1,9 @@
 """One experiment read from its event log: 10 M exposures of 500 k users, six metrics with CUPED, beside pandas on the same rows.
 
-`seconds` is one whole readout from the DuckDB file: units, moments, tests, verdict. `rss_mb` is the peak of a fresh process that
-opens the file and reads the experiment once. pandas starts from frames in memory, which spares it the reading: once with ids as
-they are logged, once with the store's integer keys, which spares it all work on text. Its effects must equal ours to seven digits.
+`seconds` is one whole readout from the DuckDB file: units, moments, tests, verdict. `rss_mb` is the peak of a fresh process
+that opens the file and reads the experiment once. pandas starts from frames in memory, which spares it the reading: once with
+ids as they are logged, once with the store's integer keys, which spares it all work on text. Its effects must equal ours to
+seven digits.
 """
 
 from __future__ import annotations
