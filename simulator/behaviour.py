@@ -54,7 +54,7 @@ class Behaviour:
         self.examine = (np.arange(1, s.page_size + 1) ** -s.examine_power).astype(np.float32)
         self.fresh = s.click_fresh
         duration = catalogue.duration_s
-        self.log_long = np.log(np.minimum(duration, s.long_view_s)).astype(np.float32)
+        self.log_long = np.log(np.minimum(0.95 * duration, s.long_view_s)).astype(np.float32)
         self.log_complete = np.log(0.95 * duration).astype(np.float32)
         self.duration_s = duration
 

@@ -127,7 +127,7 @@ def find_noise(logit: Floats, shock: Floats, target: Floats, factor: Floats, wan
 
     low, high = 0.0, 12.0
     if reached(0.0) > wanted:
-        for _ in range(24):
+        for _ in range(14):
             middle = (low + high) / 2
             low, high = (middle, high) if reached(middle) > wanted else (low, middle)
     return low, reached(low)
@@ -171,7 +171,8 @@ def soft_auc(probability: Floats, score: Floats) -> float:
 
 def fit_logistic(x: Floats, target: Floats, weight: Floats) -> tuple[float, float]:
     """Intercept and slope of the weighted logistic regression of probabilities on one column, by Newton steps."""
-    intercept, slope = float(np.log(np.average(target, weights=weight) / (1 - np.average(target, weights=weight)))), 0.0
+    mean = float(np.clip(np.average(target, weights=weight), 1e-12, 1 - 1e-12))
+    intercept, slope = float(np.log(mean / (1 - mean))), 0.0
     for _ in range(30):
         p = _plain_sigmoid(intercept + slope * x)
         curve = weight * p * (1 - p) + 1e-12

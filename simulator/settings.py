@@ -153,7 +153,7 @@ def load_settings(preset: str | Path, **overrides: Any) -> WorldSettings:
         raise ConfigError(f"preset {name!r} must be a mapping of settings")
     base = values.pop("base", None)
     settings = load_settings(base) if base else WorldSettings()
-    return from_values({"preset": path.stem, **values, **overrides}, settings)
+    return from_values(overrides, from_values({"preset": path.stem, **values}, settings))
 
 
 def preset_names() -> list[str]:

@@ -77,7 +77,7 @@ class World:
         LoggedDataset(self.item_columns()).to_parquet(target / "items.parquet")
         LoggedDataset(self.user_columns()).to_parquet(target / "users.parquet")
         content = {"settings": self.settings.to_json(), "seed": self.seed, "tasks": self.tasks.to_json()}
-        (target / "world.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+        (target / "world.json").write_text(json.dumps(content, indent=1) + "\n")
         return target
 
     def item_columns(self) -> Columns:
@@ -155,7 +155,11 @@ class World:
         items = self.retrieval.draw(users, block, np.empty((_REQUESTS, s.n_candidates), np.int64))
         day = np.zeros(_REQUESTS, np.float32)
         taste = self.population.taste(users, day, s.drift_period_days)
-        some = items[:, np.linspace(0, s.n_candidates - 1, min(_PER_REQUEST, s.n_candidates)).astype(int)]
+        n_some = min(_PER_REQUEST, s.n_candidates)
+        columns = (
+            np.arange(_REQUESTS)[:, None] + np.linspace(0, s.n_candidates, n_some, endpoint=False).astype(int)
+        ) % s.n_candidates
+        some = np.take_along_axis(items, columns, 1)  # (requests, some): every shard of the index in turn
         many = np.repeat(users, some.shape[1]), some.reshape(-1, 1), np.repeat(place, some.shape[1])
         truth = self._truth(many[0], many[1], np.repeat(taste, some.shape[1], 0), many[2])
         b.intercept[CLICK] = shift = solve_intercept(truth[CLICK].ravel().astype(float), np.ones(truth[CLICK].size), s.click_rate)
