@@ -9,11 +9,12 @@ from core.errors import ConfigError
 from core.tasks import TaskSet
 from ranker.encoder import Layout
 from ranker.models.base import MultiTaskModel
+from ranker.models.din import DIN
 from ranker.models.escm2 import ESCM2
 from ranker.models.esmm import ESMM
 from ranker.models.networks import NETWORKS
 
-MODELS: Mapping[str, type[MultiTaskModel]] = {**NETWORKS, "esmm": ESMM, "escm2": ESCM2}
+MODELS: Mapping[str, type[MultiTaskModel]] = {**NETWORKS, "din": DIN, "esmm": ESMM, "escm2": ESCM2}
 
 
 def make(name: str, layout: Layout, tasks: TaskSet, options: Mapping[str, Any] | None = None) -> MultiTaskModel:

@@ -12,7 +12,7 @@ from core.errors import ConfigError
 from ranker.heads import Outputs
 from ranker.inputs import Parts
 from ranker.models.base import MultiTaskModel, Notes
-from ranker.models.esmm import architecture
+from ranker.models.networks import network as base_network
 from ranker.sequence import TargetAttention, aligned, unpooled
 
 
@@ -28,7 +28,7 @@ class DIN(MultiTaskModel):
         self.sequences = list(unpooled(self.layout)[0] if sequences is None else sequences)
         if not self.sequences:
             raise ConfigError("din needs a user sequence with pooling: none that shares the rows of an item feature")
-        network = architecture(base)
+        network = base_network(base)
         if network.layout_for.__func__ is not MultiTaskModel.layout_for.__func__:  # type: ignore[attr-defined]  # class methods
             raise ConfigError(f"din cannot stand under {base!r}, whose tasks have embeddings of their own; choose another base")
         self.targets = []

@@ -18,8 +18,10 @@ from ranker.encoder import Layout
 from ranker.heads import Outputs
 from ranker.inputs import Parts
 from ranker.models.base import MultiTaskModel, Notes
-from ranker.models.networks import NETWORKS
+from ranker.models.din import DIN
+from ranker.models.networks import network
 
+BASES = {"din": DIN}
 MIN = 1e-7  # keeps log(1 - p) finite
 
 
@@ -34,11 +36,11 @@ class ESMM(MultiTaskModel):
     @classmethod
     def layout_for(cls, layout: Layout, tasks: TaskSet, options: Mapping[str, Any]) -> Layout:
         """The base network's."""
-        return architecture(options.get("base", "shared_bottom")).layout_for(layout, tasks, options)
+        return network(options.get("base", "shared_bottom"), BASES).layout_for(layout, tasks, options)
 
     def build(self, funnel: Mapping[str, str] | None = None, base: str = "shared_bottom", **options: Any) -> int:
         """The base network, and which logits add up along which path."""
-        self.network = architecture(base).body(self, options)
+        self.network = network(base, BASES).body(self, options)
         self.ahead = self.network.ahead
         scored = self.tasks.scored
         binary = [name for name in scored if self.tasks[name].kind == "binary"]
@@ -106,11 +108,3 @@ def conditional(child: Tensor, parent: Tensor) -> Tensor:
     0.25
     """
     return child / parent.clamp(min=MIN)
-
-
-def architecture(name: str) -> type[MultiTaskModel]:
-    """A base network by name."""
-    fit = [other for other, model in NETWORKS.items() if model.towered]
-    if name not in fit:
-        raise ConfigError(f"base {name!r} is no network to build on; choose one of {', '.join(fit)}")
-    return NETWORKS[name]

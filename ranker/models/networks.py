@@ -1,9 +1,10 @@
-"""The networks: every architecture that stands alone, by name; funnels (esmm, escm2) are built on one of them."""
+"""The networks: every architecture that stands alone, by name; din and the funnels (esmm, escm2) are built on one of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from core.errors import ConfigError
 from ranker.models.aesm2 import AESM2
 from ranker.models.asymmetric import Asymmetric
 from ranker.models.base import MultiTaskModel
@@ -11,7 +12,6 @@ from ranker.models.cgc import CGC
 from ranker.models.cnn_max import CNNMax
 from ranker.models.cross_stitch import CrossStitch
 from ranker.models.customized import Customized
-from ranker.models.din import DIN
 from ranker.models.dssm import DSSM
 from ranker.models.dupn import DUPN
 from ranker.models.ml_mmoe import MultiLevelMMoE
@@ -39,10 +39,21 @@ NETWORKS: Mapping[str, type[MultiTaskModel]] = {
     "cgc": CGC,
     "ple": PLE,
     "aesm2": AESM2,
-    "din": DIN,
     "dupn": DUPN,
     "cnn_max": CNNMax,
     "wide": Wide,
     "wide_deep": WideDeep,
     "dssm": DSSM,
 }
+
+
+def network(name: str, more: Mapping[str, type[MultiTaskModel]] | None = None) -> type[MultiTaskModel]:
+    """A base to build on, by name: a network with towers, or one of `more`.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    fit = {other: model for other, model in {**NETWORKS, **(more or {})}.items() if model.towered}
+    if name not in fit:
+        raise ConfigError(f"base {name!r} is no network to build on; choose one of {', '.join(fit)}")
+    return fit[name]
