@@ -17,10 +17,10 @@ from core.artefacts import json_bytes
 from core.logs import LoggedDataset
 from fusion.calibrate import Calibration
 from fusion.formula import Formula
+from fusion.formula_strategy import FormulaStrategy
 from fusion.search.bootstrap import Interval
 from fusion.search.objective import Objective
 from fusion.search.space import Space
-from fusion.strategy import FormulaStrategy
 
 
 @dataclass(frozen=True, slots=True)
