@@ -94,7 +94,7 @@ class Encoder:
                 vocabularies[feature.name] = Vocabulary("range", feature.oov, feature.bins, *(np.zeros(0, np.int64),) * 2)
             elif feature.kind != "dense" and feature.shares is None:
                 sharing = [log[f.column] for f in spec.features if f.shares == feature.name]
-                pools = [_flat(c) for c in (column, *sharing)]
+                pools = [open_lists(c) for c in (column, *sharing)]
                 vocabularies[feature.name] = Vocabulary.fit(feature, np.concatenate(pools) if len(pools) > 1 else pools[0])
         return cls(spec, vocabularies, numbers)
 
@@ -104,7 +104,7 @@ class Encoder:
         for feature in self.spec.features:
             if feature.kind != "dense" and not feature.bins:
                 owner = feature.shares or feature.name
-                grown[owner] = grown[owner].grow(_flat(log[feature.column]), self.spec[owner].min_count)
+                grown[owner] = grown[owner].grow(open_lists(log[feature.column]), self.spec[owner].min_count)
         return Encoder(self.spec, grown, self.numbers)
 
     def encode(self, side: Side, columns: Columns, n: int | None = None) -> SideRows:
@@ -221,7 +221,7 @@ def _layout(spec: FeatureSpec, vocabularies: Mapping[str, Vocabulary], numbers: 
     return Layout(spec, sparse, lists, dense, offsets, rows, tables)
 
 
-def _flat(column: AnyArray) -> AnyArray:
+def open_lists(column: AnyArray) -> AnyArray:
     """All ids of a column, lists opened."""
     if column.ndim == 2:
         return column.ravel()

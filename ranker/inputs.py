@@ -120,7 +120,8 @@ class LookUp(torch.autograd.Function):
         flat, rows = ids.reshape(-1), gradients[0].reshape(-1, ctx.shape[1])
         if ctx.sparse:
             real = flat > 0
-            return torch.sparse_coo_tensor(flat[real].long()[None], rows[real], ctx.shape), None, None
+            index = flat[real].long()[None]  # (1, entries)
+            return torch.sparse_coo_tensor(index, rows[real], ctx.shape, check_invariants=False), None, None
         gradient = rows.new_zeros(ctx.shape).index_add_(0, flat, rows)
         gradient[0] = 0
         return gradient, None, None

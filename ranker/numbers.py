@@ -32,7 +32,7 @@ class Numbers:
         n_edges = (feature.bins - 1) if feature.bins else feature.steps + 1 if feature.transform == "piecewise" else 0
         if n_edges:
             quantiles = np.linspace(0, 1, n_edges + 2)[1:-1] if feature.bins else np.linspace(0, 1, n_edges)
-            edges = np.unique(np.quantile(values, quantiles))
+            edges = _edges(values, quantiles)
         scaled = _scale(feature, values)
         std = float(scaled.std())
         return cls(float(scaled.mean()), std if std > 1e-12 else 1.0, edges)
@@ -78,6 +78,18 @@ class Numbers:
     def from_json(cls, value: Mapping[str, Any]) -> Numbers:
         """The inverse of `to_json`."""
         return cls(value["mean"], value["std"], np.array(value["edges"], float))
+
+
+def _edges(values: Floats, quantiles: Floats) -> Floats:
+    """Quantiles in which one frequent value (a zero, mostly) counts for one step at most, so that the others keep theirs."""
+    found, count = np.unique(values, return_counts=True)
+    if len(found) <= len(quantiles):
+        return found
+    cap = float(len(values))
+    for _ in range(20):  # to its fixed point: no value weighs more than a step of what is left
+        cap = float(np.minimum(count, cap).sum()) / len(quantiles)
+    mass = np.cumsum(np.minimum(count, cap))
+    return np.unique(found[np.minimum(np.searchsorted(mass, quantiles * mass[-1] - 1e-9), len(found) - 1)])
 
 
 def _numbers(feature: Feature, column: AnyArray) -> Floats:

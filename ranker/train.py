@@ -29,7 +29,7 @@ from ranker.optimisers import Average, make_optimisers
 from ranker.predictor import Predictor
 from ranker.targets import Scale, observed, require_both_classes
 
-__all__ = ["TrainConfig", "Trained", "fit", "train"]
+__all__ = ["TrainConfig", "Trained", "fit", "fit_scales", "train"]
 
 
 Prepare = Callable[[MultiTaskModel], None]
@@ -106,7 +106,7 @@ def train(
             raise DataError(f"the {part} log is empty; it needs at least one impression")
         require_both_classes(log, spec.tasks, part)
     encoder = start.encoder if start else encoder or Encoder.fit(spec, train)
-    scales = dict(start.scales) if start else _scales(spec.tasks, train, config)
+    scales = dict(start.scales) if start else fit_scales(spec.tasks, train, config)
     rows = pack(encoder, train, scales)
     source = MemoryBatches(rows, dropping(encoder.layout))
     return fit(
@@ -265,7 +265,8 @@ def _judge(
     state["waited"] = int(np.floor(epoch - state["best"]["epoch"] + 1e-9))
 
 
-def _scales(tasks: TaskSet, log: LoggedDataset, config: TrainConfig) -> dict[str, Scale]:
+def fit_scales(tasks: TaskSet, log: LoggedDataset, config: TrainConfig) -> dict[str, Scale]:
+    """How each regression task's label is scaled, from the training labels."""
     found = {}
     for name in config.scales:
         if name not in tasks.names or tasks[name].kind != "regression":

@@ -78,7 +78,11 @@ class Vocabulary:
         if feature.vocabulary != "fit":
             return cls(feature.vocabulary, feature.oov, int(feature.size or 0), none, none)
         keys, missing = as_keys(values)
-        found, count = np.unique(keys if missing is None else keys[~missing], return_counts=True)
+        return cls.fit_counts(feature, *np.unique(keys if missing is None else keys[~missing], return_counts=True))
+
+    @classmethod
+    def fit_counts(cls, feature: Feature, found: AnyArray, count: Ints) -> Vocabulary:
+        """The same from distinct ids in ascending order and how often each was met, as a stream counts them."""
         keep = count >= feature.min_count
         found, count = found[keep], count[keep]
         if feature.size is not None and len(found) > feature.size:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
+from scipy.sparse import linalg
 
 from core.arrays import AnyArray, Floats
 from core.errors import DataError
@@ -59,14 +61,16 @@ def load(
     test_to: int = TEST_TO,
     fresh: str = "moment",
     dim: int = 8,
+    ids: bool = False,
 ) -> Recipe:
     """Rows split by day: learn up to `train_to`, choose up to `valid_to`, judge up to `test_to` (dates as 20220502).
 
     Fully duplicated rows are dropped. Every statistic of a row counts earlier rows only: of earlier days with `fresh="day"`,
-    or with `fresh="moment"` also of the same day up to ten minutes before.
+    or with `fresh="moment"` also of the same day up to ten minutes before. Embeddings of video, author and music ids
+    (`ids=True`) are left out by default: within eight days a network learns them by heart, and the means above say more.
     """
     frame = features(folder, fresh=fresh)
-    spec = spec_for(tasks, dim=dim)
+    spec = spec_for(tasks, dim=dim, ids=ids)
     log = LoggedDataset({str(name): _column(frame[name]) for name in frame.columns})
     train, valid, test, _ = log.split_time(train_to, valid_to, test_to, by="date")
     for name, part in (("train", train), ("valid", valid), ("test", test)):
@@ -75,8 +79,8 @@ def load(
     return Recipe("kuairand", spec, train, valid, test)
 
 
-def spec_for(tasks: Sequence[str] = (*BINARY, "watch_s"), *, dim: int = 8) -> FeatureSpec:
-    """Content, context, chronological statistics and hashed ids, by side."""
+def spec_for(tasks: Sequence[str] = (*BINARY, "watch_s"), *, dim: int = 8, ids: bool = False) -> FeatureSpec:
+    """Content, context, chronological statistics and, on request, ids, by side."""
     chosen = []
     for name in tasks:
         if name == "watch_s":
@@ -92,7 +96,7 @@ def spec_for(tasks: Sequence[str] = (*BINARY, "watch_s"), *, dim: int = 8) -> Fe
         Feature("n_today", "dense", "request", transform="log1p"),
         *(Feature(f"last_{name}", "dense", "request", transform="none") for name in MAIN),
     ]
-    features += [Feature(name, dim=dim, missing="fill", min_count=20) for name in _ITEM_IDS]
+    features += [Feature(name, dim=dim, missing="fill", min_count=20) for name in (*(_IDS if ids else ()), *_ITEM_KINDS)]
     features.append(Feature("tags", "multi_hot", dim=dim, max_len=4))
     features += [Feature(name, "dense", transform="piecewise", missing="fill") for name in _ITEM_NUMBERS]
     for group, (_, labels, side) in GROUPS.items():
@@ -100,6 +104,7 @@ def spec_for(tasks: Sequence[str] = (*BINARY, "watch_s"), *, dim: int = 8) -> Fe
             features.append(Feature(f"{group}_{label}", "dense", side))
         features.append(Feature(f"{group}_n", "dense", side, transform="log1p"))
     features += [Feature(name, "dense", transform="log1p") for name in _MATCHES]
+    features += [Feature(f"taste_{seq}", "dense") for seq in _SEQUENCES]
     return FeatureSpec(features, TaskSet(chosen), scenario="scenario")
 
 
@@ -110,9 +115,11 @@ _USER_IDS = (
     *(f"onehot_feat{i}" for i in range(18)),
 )
 _USER_NUMBERS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days", "history_len")
-_ITEM_IDS = ("item_id", "author_id", "music_id", "video_type", "upload_type", "music_type", "first_tag")
+_IDS = ("item_id", "author_id", "music_id")
+_ITEM_KINDS = ("video_type", "upload_type", "music_type", "first_tag")
 _ITEM_NUMBERS = ("video_duration", "server_width", "server_height", "age_days")
-_MATCHES = tuple(f"{what}_in_{seq}" for what in ("item", "author", "tag") for seq in ("watch", "like", "long"))
+_SEQUENCES = ("watch", "like", "long")
+_MATCHES = tuple(f"{what}_in_{seq}" for what in ("item", "author", "tag") for seq in _SEQUENCES)
 
 
 def features(folder: str | Path, *, fresh: str = "moment") -> pd.DataFrame:
@@ -135,7 +142,7 @@ def features(folder: str | Path, *, fresh: str = "moment") -> pd.DataFrame:
     day = pd.to_datetime(frame["date"].astype(str))
     frame["age_days"] = (day - pd.to_datetime(frame["upload_dt"])).dt.days.astype(float)
     frame["tags"] = frame["tag"].fillna("").str.split(",")
-    new = statistics(frame, fresh) | recency(frame) | matches(frame, items, raw["history"])
+    new = statistics(frame, fresh) | recency(frame) | matches(frame, items, raw["history"]) | taste(frame, raw["history"])
     return pd.concat([frame, pd.DataFrame(new)], axis=1)
 
 
@@ -175,11 +182,8 @@ def matches(frame: pd.DataFrame, items: pd.DataFrame, history: pd.DataFrame) -> 
     """How often the item, its author and its tag occur in what the user watched, liked and watched long before the log begins."""
     of_item = {"item": items["item_id"], "author": items["author_id"], "tag": items["first_tag"]}
     found: dict[str, Floats] = {}
-    for seq in ("watch", "like", "long"):
-        opened = history[["user_id", "long_watch_seq" if seq == "long" else f"{seq}_seq"]].set_axis(
-            ["user_id", "item_id"], axis=1
-        )
-        opened = opened.explode("item_id").dropna().astype({"item_id": "int64"})
+    for seq in _SEQUENCES:
+        opened = _opened(history, seq)
         for what, values in of_item.items():
             value = opened["item_id"].map(dict(zip(items["item_id"], values, strict=True)))
             column = {"item": "item_id", "author": "author_id", "tag": "first_tag"}[what]
@@ -187,6 +191,38 @@ def matches(frame: pd.DataFrame, items: pd.DataFrame, history: pd.DataFrame) -> 
             joined = frame[["user_id", column]].merge(counts, on=["user_id", column], how="left")
             found[f"{what}_in_{seq}"] = joined["n"].fillna(0).to_numpy(float)
     return found
+
+
+def taste(frame: pd.DataFrame, history: pd.DataFrame, *, width: int = 32) -> dict[str, Floats]:
+    """Cosine of the item to what the user watched, liked, watched long: latent factors of the histories before the log begins."""
+    opened = {seq: _opened(history, seq) for seq in _SEQUENCES}
+    users = {user: at for at, user in enumerate(history["user_id"])}
+    n_items = int(max(frame["item_id"].max(), *(part["item_id"].max() for part in opened.values()))) + 1
+    matrices = {}
+    for seq, part in opened.items():
+        place = (part["user_id"].map(users).to_numpy(), part["item_id"].to_numpy())
+        matrices[seq] = sparse.csr_matrix((np.ones(len(part)), place), (len(history), n_items))
+    seen = matrices["watch"] + matrices["long"]
+    seen.data = np.log1p(seen.data)
+    seen = sparse.csr_matrix(seen @ sparse.diags(1 / np.sqrt(np.asarray(seen.sum(0)).ravel() + 10)))  # popular items say less
+    start = np.random.default_rng(0).normal(size=min(seen.shape))
+    factors = np.asarray(linalg.svds(seen, width, v0=start)[2]).T  # (items, width)
+    factors /= np.linalg.norm(factors, axis=1, keepdims=True) + 1e-9
+    user, item = frame["user_id"].map(users), frame["item_id"].to_numpy()
+    known, row = user.notna().to_numpy(), user.fillna(0).to_numpy(int)
+    found: dict[str, Floats] = {}
+    for seq, matrix in matrices.items():
+        mean = np.asarray(matrix @ factors)  # (users, width)
+        mean /= np.linalg.norm(mean, axis=1, keepdims=True) + 1e-9
+        found[f"taste_{seq}"] = np.where(known, (mean[row] * factors[item]).sum(1), 0.0)
+    return found
+
+
+def _opened(history: pd.DataFrame, seq: str) -> pd.DataFrame:
+    """One row an entry of a history: user_id, item_id."""
+    column = "long_watch_seq" if seq == "long" else f"{seq}_seq"
+    opened = history[["user_id", column]].set_axis(["user_id", "item_id"], axis=1).explode("item_id")
+    return opened.dropna().astype({"item_id": "int64"})
 
 
 def _read(path: Path) -> pd.DataFrame:
