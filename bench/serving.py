@@ -91,14 +91,14 @@ def main() -> None:
         bench.figure("ids_vs_fastapi_json", ratio(samples["ours ids"], samples["FastAPI json"]))
         bench.figure("ids_vs_fastapi_ids", ratio(samples["ours ids"], samples["FastAPI ids"]))
         bench.figure("arrow_vs_fastapi_raw", ratio(samples["ours arrow"], samples["FastAPI raw"]))
-        bench.figure("p50_ms", float(np.median([load.p50_ms for load in one])))
-        bench.figure("p99_ms", float(np.median([load.p99_ms for load in one])))
+        bench.figure("p50_ms", float(np.nanmedian([load.p50_ms for load in one])))
+        bench.figure("p99_ms", float(np.nanmedian([load.p99_ms for load in one])))
         bench.figure("cpu_ms", float(np.median(cpu)))
         bench.figure("replicas2_rps", two.median)
         rows: list[list[Cell]] = []
         for name, sample in {**samples, "ours ids, 2 replicas": two}.items():
             p50, p99 = ([getattr(load, at) for load in loads[name]] for at in ("p50_ms", "p99_ms"))
-            rows.append([name, sample.median, sample.low, sample.high, float(np.median(p50)), float(np.median(p99))])
+            rows.append([name, sample.median, sample.low, sample.high, float(np.nanmedian(p50)), float(np.nanmedian(p99))])
         heads = ["service", "requests/s", "low", "high", "p50 ms", "p99 ms"]
         bench.table(heads, rows, title="200 candidates, 8 clients (or one)")
     finally:

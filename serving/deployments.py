@@ -30,7 +30,7 @@ from serving.stores import open_events, overview, readout, record_losses
 from serving.writer import Writer, open_when_free
 
 RANKING, EVENTS = "Ranking", "Events"
-LOCK_WAIT_S = 30.0
+LOCK_WAIT_S = 10.0
 
 
 class Ranking:
@@ -168,7 +168,14 @@ def build(settings: Settings) -> Application:
 
 
 def start(settings: Settings) -> None:
-    """Start ray on this machine with the service on it; returns once the replicas run."""
+    """Start ray on this machine with the service on it; returns once the replicas run.
+
+    Raises:
+        ScorefusionError: Something the settings name is missing, damaged or locked; nothing was started.
+    """
+    settings = ensure(settings)
+    loading.load(settings)
+    open_when_free(lambda: open_events(settings.store_url), wait_s=LOCK_WAIT_S).close()
     app = build(settings)
     ray.init(
         address="local", include_dashboard=False, log_to_driver=False, configure_logging=False, object_store_memory=200_000_000

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,6 +61,31 @@ def tell(url: str, request_id: str, items: list[int]) -> list[str]:
 
     assert patiently(once) == len(items)
     return [event["event_id"] for event in events(request_id, items)]
+
+
+def test_bad_input_is_refused_over_the_wire(service: Running) -> None:
+    """Runs first: the next test kills and stops the service."""
+    post = "POST /v1/rank HTTP/1.1\r\ncontent-type: application/json"
+    large = 3_000_000
+    chunks = b"".join(b"10000\r\n" + b"x" * 65_536 + b"\r\n" for _ in range(large // 65_536)) + b"0\r\n\r\n"
+    empty = b'{"user_id": 1, "candidates": []}'
+    cases = [
+        (f"{post}\r\ncontent-length: 1", b"{", 400, "body"),
+        (f"{post}\r\ncontent-length: {len(empty)}", empty, 422, "candidates"),
+        (f"{post}\r\ncontent-length: {large}", b"x" * large, 413, "body"),
+        (f"{post}\r\ntransfer-encoding: chunked", chunks, 413, "body"),
+        ("GET /nowhere HTTP/1.1", b"", 404, "path"),
+        ("POST /v1/flush HTTP/1.1\r\ncontent-length: 0", b"", 401, "authorization"),
+    ]
+    for head, body, status, field in cases:
+        answer = _over_the_wire(service, head, body)
+        assert (answer[0], answer[1]["field"]) == (status, field)
+    with Client(service.url) as client:
+        with pytest.raises(ServiceError, match="no experiment 'none'"):
+            client.readout("none")
+        text = client.call("GET", "/metrics")["detail"]
+        assert 'scorefusion_requests_total{route="/v1/rank",status="422"} 1' in text
+        assert "weights" in client.call("GET", "/")["detail"]
 
 
 def test_what_was_acknowledged_survives_every_kill_exactly_once(service: Running) -> None:
@@ -119,3 +147,15 @@ def _check_readout(readout: dict[str, Any], exposures: pd.DataFrame, feedback: p
         assert rows[name]["control"] == pytest.approx(expected["control"], abs=1e-9)
         assert rows[name]["treatment"] == pytest.approx(expected["treatment"], abs=1e-9)
         assert rows[name]["diff"] == pytest.approx(expected["treatment"] - expected["control"], abs=1e-9)
+
+
+def _over_the_wire(service: Running, head: str, body: bytes) -> tuple[int, dict[str, Any]]:
+    """Bytes as they are, through the proxy."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as wire:
+        wire.sendall(f"{head}\r\nhost: test\r\nconnection: close\r\n\r\n".encode() + body)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):  # a refused body need not be read to its end
+            while part := wire.recv(65_536):
+                answer += part
+    top, _, content = answer.partition(b"\r\n\r\n")
+    return int(top.split()[1]), json.loads(content)

@@ -2,12 +2,18 @@
 
 import argparse
 import socket
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray
 
-from core.errors import ConfigError
+from core.errors import ArtefactError, ConfigError, StoreError
+from serving import deployments
 from serving.settings import Settings
+from tests.serving import small
 from workflow import cli, serve
 
 
@@ -48,3 +54,22 @@ def test_a_taken_port_is_one_clear_error_and_exit_2(tmp_path: Path, capsys: pyte
     assert f"port {port} of 127.0.0.1 is taken" in error
     assert "\n" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_served_is_one_clear_error_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployments, "LOCK_WAIT_S", 0.3)
+    settings = replace(small.make(tmp_path), port=serve.free_port())
+    holder = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", holder, str(tmp_path / "events.duckdb")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        other.stdout.readline()
+        with pytest.raises(StoreError, match="another process"), serve.serving(settings, fast=False):
+            pass
+        other.stdin.close()
+    weights = tmp_path / "artefacts/ranker/small/v1/weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ArtefactError, match="damaged"), serve.serving(settings, fast=False):
+        pass
+    assert not ray.is_initialized()
