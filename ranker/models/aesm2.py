@@ -54,7 +54,9 @@ class AESM2(MultiTaskModel):
             ]
         self.scenarios = list(scenarios)
         self.levels = nn.ModuleList()
-        for n_groups in [*(self.inputs.watch(name) for name in self.scenarios), self.n_tasks]:
+        self.unknown = [1 + self.layout.spec[name].oov for name in self.scenarios]  # rows for missing and unknown values
+        known = [self.inputs.watch(name) - rows for name, rows in zip(self.scenarios, self.unknown, strict=True)]
+        for n_groups in [*known, self.n_tasks]:
             first = not len(self.levels)
             gate: nn.Module = (
                 InputLinear(self.n_context, self.n_item, n_groups * n_experts * (1 + noise))
@@ -77,10 +79,9 @@ class AESM2(MultiTaskModel):
     def represent(self, parts: Parts, notes: Notes) -> Tensor:
         """z_j of every task, `(K, B, H)`."""
         z: Parts | Tensor = parts
-        for name, level in zip(self.scenarios, self.levels, strict=False):
-            own = parts.ids[name]  # (B,) or (1,)
-            notes.inspect[f"scenario:{name}"] = own
-            z = level(z, own, notes, name)[0]  # (B, H)
+        for name, rows, level in zip(self.scenarios, self.unknown, self.levels, strict=False):
+            row = notes.inspect[f"scenario:{name}"] = parts.ids[name]  # (B,) or (1,)
+            z = level(z, row - rows, notes, name)[0]  # (B, H)
         h: Tensor = self.levels[-1](z, None, notes, "task")  # (K, B, H)
         return h
 
@@ -98,7 +99,10 @@ class AESM2(MultiTaskModel):
 
 
 class SelectionLevel(nn.Module):
-    """n experts, m groups; the gate's outputs are ordered by group, so that a new group is a new block at the end."""
+    """n experts, m groups; the gate's outputs are ordered by group, so that a new group is a new block at the end.
+
+    A row of no known group (below 0) goes by the mean of all groups' logits.
+    """
 
     def __init__(
         self,
@@ -129,8 +133,10 @@ class SelectionLevel(nn.Module):
         log_p = torch.log_softmax(logits, 1)  # (B, m, n): each expert's affinity to the groups
         common = log_p.mean(1, keepdim=True)  # (B, 1, n): -KL(uniform || P) - log m
         if own is not None:
-            at = own.expand(logits.shape[0])[:, None, None].expand(-1, 1, n)
-            logits, log_p = logits.gather(1, at), log_p.gather(1, at)  # (B, 1, n)
+            place = torch.where(own < 0, m, own).expand(logits.shape[0])
+            at = place[:, None, None].expand(-1, 1, n)
+            logits = torch.cat([logits, logits.mean(1, keepdim=True)], 1).gather(1, at)  # (B, 1, n)
+            log_p = torch.cat([log_p, common], 1).gather(1, at)  # (B, 1, n)
         specific = self._top(log_p if m > 1 else logits, self.n_specific)  # (B, m, n): one group has no affinity to compare
         shared = self._top(common if m > 1 else logits, self.n_shared)  # (B, 1, n)
         chosen = specific | shared  # (B, m, n)

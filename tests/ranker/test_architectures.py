@@ -104,7 +104,7 @@ def test_scenarios_reach_only_their_own_rows() -> None:
     before = one.model.run(one.rows).logits
     level = one.model.get_submodule("levels.0")
     assert isinstance(level, SelectionLevel)
-    index = one.encoder.vocabularies["scenario"].encode(np.array([1]))[0]
+    index = one.encoder.vocabularies["scenario"].encode(np.array([1]))[0] - 2  # after the rows for missing and unknown
     with torch.no_grad():
         level.group[index] += 100.0
     changed = (one.model.run(one.rows).logits != before).any(1).numpy()
