@@ -54,11 +54,11 @@ class Outbox:
         else:
             self._waiting.append(ranked)
 
-    def drain(self) -> Batch | None:
-        """Everything that waits, as tables; None when nothing does."""
+    def drain(self, limit: int | None = None) -> Batch | None:
+        """The oldest `limit` requests (all by default) as tables; None when nothing waits."""
         if not self._waiting:
             return None
-        rows, self._waiting = self._waiting, []
+        rows, self._waiting = self._waiting[:limit], [] if limit is None else self._waiting[limit:]
         return Batch(self._requests(rows), _assignments(rows), _exposures(rows))
 
     def _requests(self, rows: Sequence[Ranked]) -> pa.Table:

@@ -76,3 +76,16 @@ def test_pages_without_any_score_are_logged_too() -> None:
     assert batch is not None
     assert [len(e["scores"]) for e in batch.exposures.to_pylist()] == [0, 0, 2, 2]
     assert batch.requests.column("degraded").to_pylist() == ["ranker:RuntimeError", None]
+
+
+def test_the_oldest_leave_first_and_in_parts() -> None:
+    outbox = Outbox(10, 0.0, lambda: 0.5)
+    for i in range(5):
+        outbox.add(engine().run(ask(f"r{i}", 1)))
+    parts = [outbox.drain(2), outbox.drain(2), outbox.drain(2), outbox.drain(2)]
+    assert [part and part.requests.column("request_id").to_pylist() for part in parts] == [
+        ["r0", "r1"],
+        ["r2", "r3"],
+        ["r4"],
+        None,
+    ]

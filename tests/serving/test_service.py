@@ -166,3 +166,19 @@ def test_losses_reach_the_store() -> None:
         assert writer.lost == [{"none": 4}]
 
     run(work)
+
+
+def test_stopping_in_the_middle_of_a_flush_loses_nothing() -> None:
+    async def work() -> None:
+        writer = MemoryWriter()
+        service = make(writer)
+        for i in range(200):
+            service.rank(ask(f"r{i}"))
+        flush = asyncio.create_task(service.flush())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        flush.cancel()
+        await service.stop()
+        assert sorted(row["request_id"] for row in writer.rows("requests")) == sorted(f"r{i}" for i in range(200))
+
+    run(work)
