@@ -26,7 +26,9 @@ CORRELATION_MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "shared_bottom": ("shared_bottom", {"hidden": (128,)}),
     "omoe": ("omoe", {"n_experts": 8, "hidden": (16,)}),
     "mmoe": ("mmoe", {"n_experts": 8, "hidden": (16,)}),
-    "ple": ("ple", {"n_specific": 2, "n_shared": 4, "levels": ((16,), (16,))}),
+    "cgc": ("cgc", {"n_specific": 2, "n_shared": 4, "hidden": (16,)}),
+    "ple, two levels": ("ple", {"n_specific": 2, "n_shared": 4, "levels": ((16,), (16,))}),
+    "mmoe, two layers": ("mmoe", {"n_experts": 8, "hidden": (16, 16)}),
 }
 SCENARIO_MODELS = ("shared_bottom", "mmoe", "ple", "aesm2")
 VARIANTS = ("wide", "wide_deep", "dssm", "cnn_max", "din", "dupn nobp", "dupn bplstm", "dupn bpatt", "dupn all")
@@ -151,7 +153,7 @@ def scenario_study(bench: Bench, seeds: Sequence[int]) -> None:
 
 def behaviour_study(bench: Bench, seeds: Sequence[int]) -> None:
     """AUC of clicks where the property of a behaviour says how much it means."""
-    n, epochs = (15_000, 6) if bench.quick else (20_000, 10)
+    n, epochs = (15_000, 8) if bench.quick else (30_000, 12)
     found: Results = {}
     for seed in tqdm(seeds, desc="behaviours", leave=False):
         world = behaviours(n, np.random.default_rng(seed))
@@ -162,7 +164,7 @@ def behaviour_study(bench: Bench, seeds: Sequence[int]) -> None:
             options: dict[str, Any] = {"n_hidden": 32, "n_rep": 64} if model == "dupn" else {}
             if variant:
                 options["variant"] = variant
-            made = _train(world, world.spec, model, options, seed, epochs, learning_rate=3e-3)
+            made = _train(world, world.spec, model, options, seed, epochs, learning_rate=3e-3, batch_size=128)
             found.setdefault(name, []).append(auc(label, made.predictor.predict(world.log.take(test))["click"]))
         found.setdefault("the truth", []).append(auc(label, world.truth["click"][test]))
     rows: list[list[Cell]] = []
@@ -205,13 +207,14 @@ def _train(
     *,
     learning_rate: float = 1e-3,
     towers: Sequence[int] = (32,),
+    batch_size: int = 512,
     limit: int | None = None,
 ) -> Trained:
     """The first 64 % of the rows train, the next 16 % choose the epoch; `limit` gives the number of both together."""
     both = int(len(world.log) * 0.8) if limit is None else limit
     cut = int(both * 0.8)
     config = TrainConfig(
-        epochs=epochs, batch_size=512, learning_rate=learning_rate, patience=3, monitor="loss", precision="float32"
+        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, patience=3, monitor="loss", precision="float32"
     )
     given = dict(options) if model in ("wide", "dssm") else {"towers": towers, **options}
     return train(

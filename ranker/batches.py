@@ -26,6 +26,7 @@ class Batch:
         dense: `(B, D)` numbers, user then request then item.
         lists: By feature, `(B, L)` int32, 0 as padding.
         values, weights: Targets and their weights, `(B, K)`.
+        group: What rows are compared within by a ranking term, `(B,)`; None without one.
     """
 
     ids: Tensor
@@ -33,6 +34,7 @@ class Batch:
     lists: Mapping[str, Tensor]
     values: Tensor
     weights: Tensor
+    group: Tensor | None = None
 
     def __len__(self) -> int:
         return self.ids.shape[0]
@@ -45,6 +47,7 @@ class Batch:
             {name: ids[start:stop] for name, ids in self.lists.items()},
             self.values[start:stop],
             self.weights[start:stop],
+            None if self.group is None else self.group[start:stop],
         )
 
     def take(self, rows: Tensor) -> Batch:
@@ -55,6 +58,7 @@ class Batch:
             {name: ids.index_select(0, rows) for name, ids in self.lists.items()},
             self.values.index_select(0, rows),
             self.weights.index_select(0, rows),
+            None if self.group is None else self.group.index_select(0, rows),
         )
 
 
@@ -101,7 +105,10 @@ class MemoryBatches:
     def epoch(self, seed: int, batch_size: int) -> Iterator[Batch]:
         """Shuffled batches; the last one may be smaller."""
         generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(self.n_rows, generator=generator)
+        if self.rows.group is None:
+            order = torch.randperm(self.n_rows, generator=generator)
+        else:  # whole groups are shuffled, and stay together
+            order = torch.randperm(int(self.rows.group.max()) + 1, generator=generator)[self.rows.group].argsort(stable=True)
         for start in range(0, self.n_rows, batch_size):
             batch = self.rows.take(order[start : start + batch_size])
             if self.drop is not None:

@@ -22,6 +22,7 @@ class TrainConfig:
         patience: Epochs without a better validation score before stopping.
         monitor: What best means on the validation rows: `auc` (mean over binary tasks) or `loss`; over `monitor_tasks`, if given.
         balance: How the tasks' losses are combined; `balance_options` go to it, such as `{"weights": {"like": 2.0}}`.
+        ranking: A term that compares rows of a group: `{"kind": "pairwise" or "listwise", "group": column, "strength": .1}`.
         regression: `mse` or `huber`; `scales` says by task whether its label is learned `standard` or `log1p`.
         precision: `float32`, `bfloat16` (matrix products only; weights, losses and optimiser stay float32), or `auto`: bfloat16
             where the processor multiplies it natively.
@@ -41,6 +42,7 @@ class TrainConfig:
     monitor_tasks: Sequence[str] = ()
     balance: str = "fixed"
     balance_options: Mapping[str, Any] = field(default_factory=dict)
+    ranking: Mapping[str, Any] = field(default_factory=dict)
     regression: str = "mse"
     scales: Mapping[str, str] = field(default_factory=dict)
     precision: str = "auto"

@@ -27,6 +27,7 @@ from ranker.metrics import evaluate, mean_auc
 from ranker.models.base import MultiTaskModel
 from ranker.optimisers import Average, make_optimisers
 from ranker.predictor import Predictor
+from ranker.ranking import RankingLoss
 from ranker.targets import Scale, observed, require_both_classes
 
 __all__ = ["TrainConfig", "Trained", "fit", "fit_scales", "train"]
@@ -108,6 +109,9 @@ def train(
     encoder = start.encoder if start else encoder or Encoder.fit(spec, train)
     scales = dict(start.scales) if start else fit_scales(spec.tasks, train, config)
     rows = pack(encoder, train, scales)
+    if config.ranking:
+        group = RankingLoss(config.ranking, spec.tasks.scored, spec.tasks.names).group
+        rows.group = torch.from_numpy(np.unique(train[group], return_inverse=True)[1])
     source = MemoryBatches(rows, dropping(encoder.layout))
     return fit(
         source,
@@ -156,6 +160,7 @@ def fit(
     optimisers = make_optimisers(network, balancer.parameters(), config)
     average = Average(network, config.average)
     losses = TaskLosses(encoder.spec.tasks, config.regression)
+    ranking = RankingLoss(config.ranking, encoder.spec.tasks.scored, encoder.spec.tasks.names) if config.ranking else None
     predictor = Predictor(model, options, encoder, network, scales)
     run = {
         "model": model,
@@ -194,8 +199,11 @@ def fit(
                 found = losses(outputs, batch.values, batch.weights)
                 for optimiser in optimisers:
                     optimiser.zero_grad(set_to_none=True)
-                extra = network.extra_loss(outputs, batch.values, batch.weights)
-                balancer.backward(found, outputs.aux if extra is None else extra if outputs.aux is None else outputs.aux + extra)
+                extra = [outputs.aux, network.extra_loss(outputs, batch.values, batch.weights)]
+                if ranking is not None and batch.group is not None:
+                    extra.append(ranking(outputs.logits, batch.values, batch.weights, batch.group))
+                present = [term for term in extra if term is not None]
+                balancer.backward(found, sum(present[1:], present[0]) if present else None)
                 for optimiser in optimisers:
                     optimiser.step()
                 average.update()

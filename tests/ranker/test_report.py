@@ -67,8 +67,8 @@ def test_gate_weights_sum_to_one(model: str) -> None:
 def test_selection_counts_are_the_settings() -> None:
     """Every scenario and task selects K_sp experts as its own and K_sh as shared, so the rows' shares add up to them."""
     for level in report("aesm2")["selection"].values():
-        assert np.sum(level["specific"], 1) == pytest.approx(2, abs=1e-6)
-        assert np.sum(level["shared"], 1) == pytest.approx(2, abs=1e-6)
+        assert np.sum(level["specific"], 1) == pytest.approx(3, abs=1e-6)
+        assert np.sum(level["shared"], 1) == pytest.approx(3, abs=1e-6)
         assert np.sum(level["gate_mean"], 1) == pytest.approx(1, abs=1e-5)
     groups = report("aesm2")["selection"]["scenario"]["groups"]
     made, log = trained("aesm2")
