@@ -71,6 +71,7 @@ def main() -> None:
 
                 return run
 
+            same_pages(ours, peer, ids[0], peer_ids[0])
             bench.say(f"taking turns, {rounds} rounds of {seconds:g} s each")
             samples = interleave(
                 {
@@ -155,6 +156,21 @@ def bodies(matrix: AnyArray, n: int = 64) -> tuple[list[bytes], list[bytes], lis
         raw.append(post(f"/raw?user_id={user}", numbers.tobytes(), "application/octet-stream"))
         peer_ids.append(_json("/ids", {"user_id": user, "candidates": chosen.tolist()}))
     return ids, arrow, jsons, raw, peer_ids
+
+
+def same_pages(ours: int, peer: int, our_request: bytes, peer_request: bytes) -> None:
+    """Both services must rank one request alike, or the comparison means nothing."""
+    pages = []
+    for port, request in ((ours, our_request), (peer, peer_request)):
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as wire:
+            wire.sendall(request.replace(b"host: bench", b"host: bench\r\nconnection: close", 1))
+            answer = b""
+            while part := wire.recv(65_536):
+                answer += part
+        pages.append(json.loads(answer.partition(b"\r\n\r\n")[2]))
+    shown = [[item["item_id"] for item in page["items"]] for page in pages]
+    if pages[0]["degraded"] or shown[0] != shown[1]:
+        raise RuntimeError(f"the services disagree: {pages}")
 
 
 def _json(path: str, value: object) -> bytes:

@@ -109,6 +109,7 @@ class Service:
         self._flusher: asyncio.Task[None] | None = None
         self._batch: Mapping[str, pa.Table] | None = None
         self._parts: list[Batch] = []
+        self._said: dict[str, float] = {}
         self._told_losses: Counter[str] = Counter()
         self._stages = [self.metrics.histogram("stage_ms", stage=stage) for stage in STAGES]
         self.writer_up = True
@@ -140,7 +141,12 @@ class Service:
             metrics.count("ranked_total", 1, experiment=experiment, bucket=bucket, strategy=slate.strategy)
             metrics.histogram("rank_ms", experiment=experiment, bucket=bucket).add(sum(ranked.stage_ms))
         if slate.degraded:
-            metrics.count("degraded_total", 1, reason=slate.degraded.split(";")[0])
+            reason = slate.degraded.split(";")[0]
+            metrics.count("degraded_total", 1, reason=reason)
+            now = time.monotonic()
+            if now - self._said.get(reason, -1.0) >= 1.0:  # the first of each second is enough to find the cause
+                self._said[reason] = now
+                log.warning("a page was degraded", extra={"request_id": slate.request_id, "degraded": slate.degraded})
         if ranked.n_unknown_items:
             metrics.count("unknown_items_total", ranked.n_unknown_items)
         if ranked.unknown_user:
