@@ -30,12 +30,14 @@ class Observer:
         self.size = len(self.names)
         self._scale = np.full(len(tasks), 1 / s.page_size, np.float32)
         self._scale[-1] = 1 / (s.page_size * 30.0)  # half-minutes for watch_s
+        self._seen: tuple[int, int] = (0, -1)
+        self._kept: tuple[Floats32, Floats32] = (np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
         self._places = np.eye(len(s.scenarios), dtype=np.float32)
 
     def see(self, sessions: Sessions) -> Floats32:
         """Observations of all slots after an `offer`, `[n, size]` float32; a fresh array each time."""
         world = self._world
-        unit = world.unit[:, None]
+        mean, best = self._summary(sessions)
         parts = [
             self._profile[sessions.user],
             (sessions.step / world.settings.step_limit)[:, None],
@@ -43,8 +45,20 @@ class Observer:
             self._places[sessions.place],
             np.log1p(sessions.counts * self._scale),
             sessions.last * self._scale,
-            (sessions.planes.mean(2) * unit).T,
-            np.log1p(sessions.planes.max(2) * unit).T,
+            mean,
+            best,
         ]
         seen: Floats32 = np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
         return np.clip(seen, -BOUND, BOUND, out=seen)
+
+    def _summary(self, sessions: Sessions) -> tuple[Floats32, Floats32]:
+        """Mean and best (as log1p) prediction of each task in average occurrences, `[n, n_tasks]`, once per offer."""
+        if self._seen != (id(sessions), sessions.n_offers):
+            unit = self._world.unit[:, None]
+            mean = np.add.reduce(sessions.planes, 2) * (unit / np.float32(sessions.planes.shape[2]))
+            best = np.log1p(np.maximum.reduce(sessions.planes, 2) * unit)
+            self._kept, self._seen = (
+                (np.ascontiguousarray(mean.T), np.ascontiguousarray(best.T)),
+                (id(sessions), sessions.n_offers),
+            )
+        return self._kept

@@ -58,7 +58,9 @@ class Predictions:
                 plane *= self.slope[task]
             plane += self.shift[task]
             if task == len(self.tasks) - 1:
-                np.exp(np.clip(plane, np.float32(-5), np.float32(9), out=plane), out=out[task])
+                np.maximum(plane, np.float32(-5), out=plane)
+                np.minimum(plane, np.float32(9), out=plane)
+                np.exp(plane, out=out[task])
             else:
                 sigmoid(plane, out=out[task])
             if task:
@@ -69,13 +71,14 @@ class Predictions:
         shape = (self._n_words, *items.shape)
         if self._block.shape != shape:
             self._block, self._scratch = np.empty(shape, np.uint64), np.empty(shape, np.uint64)
-        np.take(self._item_key, items, out=self._block[0], mode="clip")
+        self._item_key.take(items, out=self._block[0], mode="clip")
         self._block[0] ^= self._user_key[users][:, None]
         mix(self._block[0], self._scratch[0])
         for index in range(1, self._n_words):
             np.copyto(self._block[index], self._block[index - 1])
             mix(self._block[index], self._scratch[index])
-        return [plane for index in range(self._n_words) for plane in normal_planes(self._block[index])]
+        left = len(self.tasks)
+        return [plane for k in range(self._n_words) for plane in normal_planes(self._block[k], min(4, left - 4 * k))]
 
     def _logit(self, task: int, truth: Floats32, items: Ints) -> Floats32:
         """The truth a task's head is after; the two watch thresholds as logits of their normal probabilities."""
@@ -84,7 +87,7 @@ class Predictions:
             logit = truth[CLICK]
         elif task < len(FIXED):
             bound = self._behaviour.log_long if task == 1 else self._behaviour.log_complete
-            logit = truth[WATCH] - np.take(bound, items)
+            logit = truth[WATCH] - bound.take(items)
             logit *= np.float32(1.702) / self._behaviour.noise  # the logistic curve nearest to the normal one
         elif task == len(self.tasks) - 1:
             logit = truth[WATCH] + self._log_watch

@@ -37,10 +37,10 @@ class Retrieval:
         low = block.astype(np.uint32)  # (B, N): one byte turns the wheel, another picks from the list
         slot = (low & np.uint32(_WHEEL - 1)).astype(np.int64)
         slot += (users * _WHEEL)[:, None]
-        topic = np.take(self._wheel, slot)
+        topic = self._wheel.take(slot)
         np.add(self._shard, ((low >> np.uint32(8)) & np.uint32(_DEPTH - 1)), out=slot)
         slot += topic.astype(np.int64) * _DEPTH
-        np.copyto(out, np.take(self._lists, slot))
+        np.copyto(out, self._lists.take(slot))
         return out
 
 

@@ -53,6 +53,7 @@ class Sessions:
         self._ranker: Callable[[Ints, Ints], Floats32] | None = (
             None if ranker is None else checked_ranker(ranker, ranker_tasks or world.tasks.names, world.tasks.names)
         )
+        self.n_offers = 0
         self.user, self.session, self.step = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
         self.place, self.days_since = np.zeros(n, np.int64), np.zeros(n, np.int64)
         self.day, self.satisfaction = np.zeros(n, np.float32), np.zeros(n, np.float32)
@@ -107,6 +108,7 @@ class Sessions:
     def offer(self) -> None:
         """Draw every slot's candidates, their truth and their predictions, for the next page."""
         world, s = self.world, self.world.settings
+        self.n_offers += 1
         self._step_key = key(self._key, self.step)
         block = words(self._step_key, s.n_candidates, *self._words)
         items = world.retrieval.draw(self.user, block, self.items)

@@ -27,12 +27,12 @@ def key(*parts: npt.ArrayLike) -> Words:
     >>> bool(key(1, 2) == key(2, 1)), key(7, np.arange(3)).shape
     (False, (3,))
     """
-    folded: Words = np.zeros((), np.uint64)
+    folded: Words = np.array(_GOLDEN, np.uint64)
     with np.errstate(over="ignore"):
         for part in parts:
             value = np.asarray(part)
             value = value if value.dtype == np.uint64 else value.astype(np.int64).astype(np.uint64)
-            folded = np.array((folded * _FOLD + value) ^ (folded >> np.uint64(29)), np.uint64)
+            folded = np.array((folded * _FOLD + value + _GOLDEN) ^ (folded >> np.uint64(29)), np.uint64)
             mix(folded, np.empty_like(folded))
     return folded
 
@@ -74,7 +74,7 @@ def normals(block: Words) -> Floats32:
     return drawn
 
 
-def normal_planes(block: Words) -> list[Floats32]:
-    """The same numbers as four arrays of the block's own shape, each contiguous."""
+def normal_planes(block: Words, n: int = 4) -> list[Floats32]:
+    """The same numbers as `n` (up to four) arrays of the block's own shape, each contiguous."""
     quarters = block.view(np.uint16).reshape(*block.shape, 4)
-    return [np.take(_NORMALS, quarters[..., part]) for part in range(4)]
+    return [_NORMALS.take(quarters[..., part]) for part in range(n)]

@@ -112,17 +112,17 @@ class World:
         """How well items `[B, N]` fit tastes `[B, n_topics]`: standard normal over a random pair."""
         row = (np.arange(len(taste)) * taste.shape[1])[:, None]
         flat = taste.ravel()
-        first = np.take(flat, np.take(self._topic[0], items) + row, out=out, mode="clip")
-        first *= np.take(self._blend[0], items)
-        second = np.take(flat, np.take(self._topic[1], items) + row)
-        second *= np.take(self._blend[1], items)
+        first = flat.take(self._topic[0].take(items) + row, out=out, mode="clip")
+        first *= self._blend[0].take(items)
+        second = flat.take(self._topic[1].take(items) + row)
+        second *= self._blend[1].take(items)
         first += second
         fit: Floats32 = first
         return fit
 
     def freshness(self, items: Ints, day: Floats32) -> Floats32:
         """exp(-age / fresh_days) of items `[B, N]` on days `[B]`."""
-        age = day[:, None] - np.take(self.catalogue.birth_day, items)
+        age = day[:, None] - self.catalogue.birth_day.take(items)
         age *= np.float32(-1 / self.settings.fresh_days)
         fresh: Floats32 = np.exp(age, out=age)
         return fresh
