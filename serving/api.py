@@ -57,6 +57,7 @@ class Routes:
             ("GET", "/v1/overview"): self.overview,
             ("GET", "/v1/experiments/{id}/readout"): self.readout,
             ("POST", "/v1/flush"): self.flush,
+            ("POST", "/v1/reload"): self.reload,
             ("GET", "/healthz"): self.health,
             ("GET", "/readyz"): self.ready,
             ("GET", "/metrics"): self.prometheus,
@@ -124,6 +125,13 @@ class Routes:
         require_admin(call.header(b"authorization"), self._token)
         await self._service.flush()
         return _json({"flushed": True})
+
+    async def reload(self, call: Call) -> Answer:
+        """Have every replica load the newest artefacts beside what it serves, then swap (admin)."""
+        require_admin(call.header(b"authorization"), self._token)
+        now_ms = self._service.wall_ms()
+        await self._service.writer.ask_reload(now_ms)
+        return Answer(orjson.dumps({"asked_ms": now_ms}), status=202)
 
     async def health(self, call: Call) -> Answer:
         """The process is alive."""

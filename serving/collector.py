@@ -22,11 +22,12 @@ class Collector:
         self._clock = clock
         self._latest: dict[str, tuple[float, Mapping[str, Any], bool]] = {}
         self.draining = False
+        self.reload_ms = 0  # when a reload was last asked for
 
     def report(self, replica: str, snapshot: Mapping[str, Any], drained: bool) -> dict[str, Any]:
-        """Take one replica's numbers; answer everybody's, and whether the service is shutting down."""
+        """Take one replica's numbers; answer everybody's, whether the service shuts down, and when a reload was asked for."""
         self._latest[replica] = (self._clock(), snapshot, drained)
-        return {"snapshots": self.snapshots(), "draining": self.draining}
+        return {"snapshots": self.snapshots(), "draining": self.draining, "reload_ms": self.reload_ms}
 
     def snapshots(self) -> list[Mapping[str, Any]]:
         """One snapshot a replica."""

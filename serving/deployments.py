@@ -47,6 +47,7 @@ class Ranking:
             outbox=Outbox(settings.outbox_max, settings.candidate_share, random.Random(f"{settings.seed}/{name}").random),
             plan=loaded.plan,
             info=loaded.info,
+            load=lambda: loading.load(settings).engine.release,
             flush_s=settings.flush_ms / 1000,
             feedback_timeout_s=settings.feedback_timeout_s,
             replica=name,
@@ -93,6 +94,10 @@ class Events:
         stored = await asyncio.wrap_future(self._writer.read(overview))
         return {**stored, "commits": self._writer.n_commits, "waiting_rows": self._writer.waiting_rows}
 
+    async def ask_reload(self, now_ms: int) -> None:
+        """Have every replica load its artefacts again with its next report."""
+        self._collector.reload_ms = now_ms
+
     async def drain(self) -> bool:
         """Ask all replicas to stop taking requests; true once everything they had is committed."""
         self._collector.draining = True
@@ -132,6 +137,10 @@ class HandleWriter:
         """Exchange metrics."""
         found: Mapping[str, Any] = await self._handle.report.remote(replica, snapshot, drained)
         return found
+
+    async def ask_reload(self, now_ms: int) -> None:
+        """Ask remotely."""
+        await self._handle.ask_reload.remote(now_ms)
 
     async def overview(self) -> dict[str, Any]:
         """Count remotely."""

@@ -16,6 +16,7 @@ _HELP: Mapping[str, str] = {
     "unknown_users_total": "Requests of users without features.",
     "feedback_total": "Feedback events acknowledged after their commit.",
     "exposures_lost_total": "Requests whose exposure was dropped, by bucket.",
+    "reloads_total": "Reloads of the release, by outcome.",
     "outbox_requests": "Requests waiting for the event store.",
     "rank_ms": "Milliseconds of one ranking in the engine, by bucket.",
     "stage_ms": "Milliseconds of one stage of a ranking.",

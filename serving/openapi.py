@@ -7,6 +7,7 @@ from typing import Any
 
 from serving.bodies import ARROW, CONTEXT_MAX, DEFAULT_PAGE, ID_MAX, Limits
 
+_ADMIN = {"401": "token", "403": "off"}
 _ID = {"type": "string", "minLength": 1, "maxLength": ID_MAX}
 
 
@@ -33,9 +34,8 @@ def document(limits: Limits) -> dict[str, Any]:
             "/v1/plan": {"get": _get("The plan in force")},
             "/v1/models": {"get": _get("What is served: artefacts, tasks, strategies")},
             "/v1/overview": {"get": _get("The first page's numbers")},
-            "/v1/flush": {
-                "post": _get("Commit this replica's waiting exposures now (admin)", [], {"401": "token", "403": "off"})
-            },
+            "/v1/flush": {"post": _get("Commit this replica's waiting exposures now (admin)", [], _ADMIN)},
+            "/v1/reload": {"post": _get("Load the newest artefacts beside the served ones, then swap (admin)", [], _ADMIN)},
             "/healthz": {"get": _get("The process is alive")},
             "/readyz": {"get": _get("Rankings are answered")},
             "/metrics": {"get": _get("Prometheus metrics, summed over replicas")},

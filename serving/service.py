@@ -19,6 +19,7 @@ from serving.bodies import Limits
 from serving.engine import STAGES, Engine, Ranked
 from serving.metrics import Metrics
 from serving.outbox import Batch, Outbox
+from serving.release import Release
 from serving.writer import Full
 
 log = logging.getLogger("scorefusion.serving")
@@ -40,7 +41,10 @@ class EventWriter(Protocol):
         """The experiment's readout as JSON values."""
 
     async def report(self, replica: str, snapshot: Mapping[str, Any], drained: bool) -> Mapping[str, Any]:
-        """Leave this replica's metrics; get `snapshots` of all replicas, this one's included, and whether we are `draining`."""
+        """Leave this replica's metrics; get `snapshots` of all replicas, whether we are `draining`, and the last `reload_ms`."""
+
+    async def ask_reload(self, now_ms: int) -> None:
+        """Have every replica load its artefacts again."""
 
     async def overview(self) -> dict[str, Any]:
         """What the store holds: counts for the first page."""
@@ -69,6 +73,7 @@ class Service:
         limits: Of request bodies.
         outbox: Holds ranked requests until the next flush.
         plan: What assigns buckets, as JSON values and by `assignments`; None without a plan.
+        load: Loads the release again, for `reload`; in a thread of its own.
         flush_s, feedback_timeout_s: Period of exposures; patience of feedback.
         feedback_rows_max: Events of this replica that may wait for their commit.
         replica: This replica's name in metrics.
@@ -84,6 +89,7 @@ class Service:
         outbox: Outbox | None = None,
         plan: PlanView | None = None,
         info: Mapping[str, Any] | None = None,
+        load: Callable[[], Release] | None = None,
         flush_s: float = 0.1,
         feedback_timeout_s: float = 15.0,
         feedback_rows_max: int = 50_000,
@@ -95,6 +101,9 @@ class Service:
         self.limits = limits or Limits()
         self.plan = plan
         self.info = dict(info or {})
+        self._load = load
+        self._reload_ms: int | None = None
+        self._reloading: asyncio.Task[None] | None = None
         self.metrics = Metrics()
         self.wall_ms = wall_ms
         self._outbox = Outbox(20_000, 0.0, random.Random(0).random) if outbox is None else outbox
@@ -281,6 +290,7 @@ class Service:
                     self._drained = self.draining and not (self._holds_exposures or self._feedback_rows)
                     answer = await self.writer.report(self._replica, self.snapshot(), self._drained)
                     self.draining = self.draining or bool(answer["draining"])
+                    self._heed_reload(int(answer["reload_ms"]))
             except asyncio.CancelledError:
                 raise
             except Exception as error:
@@ -288,6 +298,25 @@ class Service:
                     log.warning("exposures wait for the event store", extra={"error": type(error).__name__})
                 self.writer_up = False
                 await asyncio.sleep(RETRY_S)
+
+    def _heed_reload(self, asked_ms: int) -> None:
+        """A replica that has just started has just loaded; later requests to reload are followed once each."""
+        known, self._reload_ms = self._reload_ms, max(asked_ms, self._reload_ms or 0)
+        idle = self._reloading is None or self._reloading.done()
+        if known is not None and asked_ms > known and self._load is not None and idle:
+            self._reloading = asyncio.create_task(self.reload(self._load))
+
+    async def reload(self, load: Callable[[], Release]) -> None:
+        """Load beside the running release, then swap one reference. A release that cannot be loaded leaves the old one."""
+        try:
+            release = await asyncio.to_thread(load)
+        except Exception as error:
+            self.metrics.count("reloads_total", 1, outcome="refused")
+            log.error("a reload was refused; the old release goes on", extra={"error": str(error)})
+            return
+        old = self.engine.use(release)
+        self.metrics.count("reloads_total", 1, outcome="done")
+        log.info("another release is served", extra={"old": dict(old.versions), "new": dict(release.versions)})
 
     # views
 

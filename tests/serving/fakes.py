@@ -110,6 +110,7 @@ class MemoryWriter:
     away: Exception | None = None
     lost: list[Mapping[str, int]] = field(default_factory=list)
     delay_s: float = 0.0
+    reload_ms: int = 0
 
     async def append(self, tables: Mapping[str, pa.Table]) -> None:
         await asyncio.sleep(self.delay_s)
@@ -128,7 +129,10 @@ class MemoryWriter:
     async def report(self, replica: str, snapshot: Mapping[str, Any], drained: bool) -> Mapping[str, Any]:
         if self.away is not None:
             raise self.away
-        return {"snapshots": [snapshot], "draining": False}
+        return {"snapshots": [snapshot], "draining": False, "reload_ms": self.reload_ms}
+
+    async def ask_reload(self, now_ms: int) -> None:
+        self.reload_ms = now_ms
 
     async def overview(self) -> dict[str, Any]:
         if self.away is not None:

@@ -201,3 +201,10 @@ def test_a_page_of_nan_finals_is_still_json() -> None:
     app, _ = make()
     answer = call(app, "POST", "/v1/rank", RANK | {"candidates": [5, 2**40]})
     assert np.isfinite([item["final"] for item in answer.json["items"]]).all()
+
+
+def test_a_reload_is_asked_of_every_replica() -> None:
+    app, writer = make(token="s3cret")
+    assert call(app, "POST", "/v1/reload").status == 401
+    answer = call(app, "POST", "/v1/reload", authorization="Bearer s3cret")
+    assert (answer.status, answer.json) == (202, {"asked_ms": writer.reload_ms})

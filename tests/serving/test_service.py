@@ -14,9 +14,10 @@ from core.errors import DataError, RequestError, StoreError
 from core.events import FEEDBACK_SCHEMA, Request
 from serving.engine import Engine
 from serving.outbox import Outbox
+from serving.release import Release
 from serving.service import Busy, Service, Unavailable
 from serving.writer import Full
-from tests.serving.fakes import MemoryWriter, release
+from tests.serving.fakes import By, MemoryWriter, release
 
 
 def make(writer: MemoryWriter, **more: Any) -> Service:
@@ -132,7 +133,7 @@ def test_a_draining_service_refuses_new_work_and_reports_when_it_holds_nothing()
 
         async def report(self, replica: str, snapshot: Any, drained: bool) -> Any:
             self.reported.append(drained)
-            return {"snapshots": [snapshot], "draining": True}
+            return {"snapshots": [snapshot], "draining": True, "reload_ms": 0}
 
     async def work() -> None:
         writer = Draining()
@@ -180,5 +181,38 @@ def test_stopping_in_the_middle_of_a_flush_loses_nothing() -> None:
         flush.cancel()
         await service.stop()
         assert sorted(row["request_id"] for row in writer.rows("requests")) == sorted(f"r{i}" for i in range(200))
+
+    run(work)
+
+
+def test_a_reload_swaps_the_release_beside_running_requests_and_a_broken_one_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from serving import service as module
+
+    monkeypatch.setattr(module, "REPORT_S", 0.01)
+    loads: list[str] = []
+
+    def load() -> Release:
+        loads.append("asked")
+        if len(loads) == 2:
+            raise DataError("damaged")
+        return release(by_click=By("like"))
+
+    async def work() -> None:
+        writer = MemoryWriter()
+        service = make(writer, load=load)
+        assert service.rank(ask()).slate.items.tolist() == [900, 5]
+        await service.start()
+        await asyncio.sleep(0.1)
+        assert loads == []  # what has just started has just loaded
+        for asked in (7, 8):
+            await writer.ask_reload(asked)
+            await asyncio.sleep(0.2)
+        assert len(loads) == 2
+        assert service.rank(ask()).slate.items.tolist() == [5, 900]
+        outcomes = {labels[0][1]: n for name, labels, n in service.snapshot()["counters"] if name == "reloads_total"}
+        assert outcomes == {"done": 1, "refused": 1}
+        await service.stop()
 
     run(work)
