@@ -164,7 +164,9 @@ def behaviour_study(bench: Bench, seeds: Sequence[int]) -> None:
             options: dict[str, Any] = {"n_hidden": 32, "n_rep": 64} if model == "dupn" else {}
             if variant:
                 options["variant"] = variant
-            made = _train(world, world.spec, model, options, seed, epochs, learning_rate=3e-3, batch_size=128)
+            made = _train(
+                world, world.spec, model, options, seed, epochs, learning_rate=3e-3, batch_size=128, embedding_rate=2e-2
+            )
             found.setdefault(name, []).append(auc(label, made.predictor.predict(world.log.take(test))["click"]))
         found.setdefault("the truth", []).append(auc(label, world.truth["click"][test]))
     rows: list[list[Cell]] = []
@@ -208,13 +210,20 @@ def _train(
     learning_rate: float = 1e-3,
     towers: Sequence[int] = (32,),
     batch_size: int = 512,
+    embedding_rate: float | None = None,
     limit: int | None = None,
 ) -> Trained:
     """The first 64 % of the rows train, the next 16 % choose the epoch; `limit` gives the number of both together."""
     both = int(len(world.log) * 0.8) if limit is None else limit
     cut = int(both * 0.8)
     config = TrainConfig(
-        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, patience=3, monitor="loss", precision="float32"
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        embedding_rate=embedding_rate,
+        patience=3,
+        monitor="loss",
+        precision="float32",
     )
     given = dict(options) if model in ("wide", "dssm") else {"towers": towers, **options}
     return train(

@@ -87,7 +87,7 @@ def scenarios(n: int, rng: np.random.Generator, *, d: int = 16) -> Truth:
     return Truth(LoggedDataset(columns), spec, {"click": _sigmoid(to_click), "buy": _sigmoid(to_click) * _sigmoid(to_buy)})
 
 
-def behaviours(n: int, rng: np.random.Generator, *, n_items: int = 60, longest: int = 15) -> Truth:
+def behaviours(n: int, rng: np.random.Generator, *, n_items: int = 30, longest: int = 15) -> Truth:
     """Users like what resembles their past, and a purchase or a recent behaviour says more about it than a view or an old one."""
     taste = rng.normal(size=(n_items, 2))
     length = rng.integers(3, longest + 1, n)
