@@ -49,6 +49,7 @@ class Feature:
         missing: `error`, or `fill`: the mean (dense, with an indicator beside it) or a row of its own (ids).
         max_len: Longest list; a sequence keeps its newest entries, a multi-hot set its first.
         pooling: How a list becomes one vector; `none` leaves a sequence to the model (target attention, LSTM).
+        fixed: The value that scoring always uses, whatever the row says: a logged position is learned from, and fixed at serving.
         shares: Another feature whose embedding rows it uses (an item id inside a user's sequence).
 
     Raises:
@@ -71,6 +72,7 @@ class Feature:
     missing: Missing = "error"
     max_len: int = 50
     pooling: Pooling = "mean"
+    fixed: float | str | None = None
     shares: str | None = None
 
     def __post_init__(self) -> None:

@@ -70,6 +70,12 @@ class Numbers:
             raise DataError(f"feature {feature.name!r} is NaN in row {int(np.argmax(hole))}; fill it, or declare missing: fill")
         return np.where(hole, np.nan, found)
 
+    def shift(self, feature: Feature, column: AnyArray, min_rows: int = 1) -> float:
+        """How many training deviations the mean of these values lies from the training mean; 0 for fewer than `min_rows`."""
+        values = _numbers(feature, column)
+        values = values[~np.isnan(values)]
+        return float((_scale(feature, values).mean() - self.mean) / self.std) if len(values) >= min_rows else 0.0
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {"mean": self.mean, "std": self.std, "edges": self.edges.tolist()}

@@ -20,7 +20,7 @@ from core.tasks import TaskSet
 from ranker import models
 from ranker.batches import Batch, pack_inputs
 from ranker.encoder import Encoder, SideRows
-from ranker.features import FeatureSpec, Side
+from ranker.features import SIDES, FeatureSpec, Side
 from ranker.heads import Outputs, predict
 from ranker.inputs import Parts, Rows, SequenceInput
 from ranker.models.base import MultiTaskModel
@@ -140,7 +140,7 @@ class Predictor:
         Raises:
             DataError: A column is missing or holds NaN where that is an error.
         """
-        rows = self.encoder.encode(side, columns, n)
+        rows = self.encoder.encode(side, self._with_fixed(side, columns, n), n)
         parts_x, parts_p = [], []
         lists = {f.name: torch.from_numpy(rows.lists[f.name]) for f in self.encoder.layout.lists[side] if f.pooling == "none"}
         with torch.inference_mode():
@@ -201,6 +201,8 @@ class Predictor:
 
     def predict(self, log: LoggedDataset) -> dict[str, AnyArray]:
         """Predictions of every task by name: `[n]`, or `[n, n_classes]` for multiclass."""
+        for side in SIDES:
+            log = LoggedDataset(self._with_fixed(side, log.columns, len(log)))
         return self.run(pack_inputs(self.encoder, log))[1]
 
     def run(self, rows: Batch) -> tuple[Outputs, dict[str, AnyArray]]:
@@ -217,6 +219,14 @@ class Predictor:
             table = self._values(values).astype(float)
         self.model.train(was_training)
         return outputs, {name: table[:, at] for at, name in enumerate(self.scored)} | self._other(more)
+
+    def _with_fixed(self, side: Side, columns: Columns, n: int | None) -> Columns:
+        """The columns with features such as the position at their fixed value."""
+        fixed = [feature for feature in self.spec.side(side) if feature.fixed is not None]
+        if not fixed:
+            return columns
+        rows = len(next(iter(columns.values()))) if n is None else n
+        return {**columns, **{feature.column: np.full(rows, feature.fixed) for feature in fixed}}
 
     def _values(self, values: Tensor) -> Floats32:
         table: Floats32 = values.numpy()

@@ -40,6 +40,9 @@ def load(folder: str | Path, *, pair: str = "income", dim: int = 8) -> Recipe:
         if name in NUMBERS:
             features.append(Feature(name, kind="dense", transform="piecewise", steps=16))
             features.append(Feature(f"{name}_bin", column=name, bins=24, dim=dim))
+            features.append(
+                Feature(f"{name}_value", column=name, min_count=10, dim=dim)
+            )  # a gain of 15,024 is a group of its own
         else:
             features.append(Feature(name, dim=dim, missing="fill"))
     kept = log["split"] == "train"
