@@ -124,10 +124,10 @@ def fit_logistic_model(
     u = rng.random(len(y))
     base = model.logit(factors, flags)
     spread = [0.0, 0.0]
-    for _ in range(3):
+    for _ in range(2):
         for which, group in enumerate((user, item)):
             low, high = 0.0, _SPREAD_HIGH
-            for _ in range(11):
+            for _ in range(9):
                 middle = (low + high) / 2
                 trial = [middle if i == which else s for i, s in enumerate(spread)]
                 p = _with_effects(base, trial[0] * z_user + trial[1] * z_item, trial, y.mean())
@@ -223,7 +223,7 @@ def _mean_shift(base: Floats, spread: float, rate: float) -> float:
     weights = weights / weights.sum()
     shift = float(np.log(rate / (1 - rate)))
     low, high = shift - 25 - np.abs(base).max(), shift + 25 + np.abs(base).max()
-    for _ in range(50):
+    for _ in range(28):
         shift = (low + high) / 2
         mean = sum(w * float(expit(base + shift + spread * x).mean()) for x, w in zip(points, weights, strict=True))
         low, high = (shift, high) if mean < rate else (low, shift)
@@ -236,7 +236,7 @@ def _shift_to(logit: Floats, rate: float) -> float:
         p = expit(logit + shift)
         step = (rate - p.mean()) / max((p * (1 - p)).mean(), 1e-9)
         shift += float(np.clip(step, -1, 1))
-        if abs(step) < 1e-7:
+        if abs(step) < 1e-4:
             break
     return shift
 
