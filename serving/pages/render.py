@@ -22,6 +22,15 @@ from serving.pages.intervals import interval_figures, verdict
 HERE = Path(__file__).parent
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 _FILES = ("style.css", "page.js", "mark.svg")
+MARK = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24">'
+    '<g fill="none" stroke-width="2.6" stroke-linecap="round">'
+    '<path d="M3 5c7 0 6 7 11 7" stroke="#0072B2"/>'
+    '<path d="M3 12h11" stroke="#E69F00"/>'
+    '<path d="M3 19c7 0 6-7 11-7" stroke="#009E73"/>'
+    "</g>"
+    '<circle cx="18" cy="12" r="3.4" fill="#0072B2"/></svg>'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +176,8 @@ def _quantile(counts: Sequence[int], share: float) -> float | None:
 def _content(file: str, gzipped: bool) -> bytes:
     if file == "plotly.min.js":
         content = resources.files("plotly").joinpath("package_data/plotly.min.js").read_bytes()
+    elif file == "mark.svg":
+        content = MARK.encode()
     else:
         content = (HERE / file).read_bytes()
     return gzip.compress(content, 6, mtime=0) if gzipped else content

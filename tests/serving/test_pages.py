@@ -139,3 +139,16 @@ def test_a_browser_draws_the_readout_offline(site: str, scheme: Any, width: int)
         assert page.evaluate("document.activeElement.className") == "skip"
         browser.close()
     assert troubles == []
+
+
+FILES = {"style.css": "text/css", "page.js": "text/javascript", "mark.svg": "image/svg", "plotly.min.js": "text/javascript"}
+
+
+@pytest.mark.parametrize("gzipped", [True, False])
+def test_every_file_of_the_site_is_there(gzipped: bool) -> None:
+    for file, kind in FILES.items():
+        found = Pages().static(file, gzipped)
+        assert found is not None
+        assert found.content_type.startswith(kind)
+        assert (b"content-encoding", b"gzip") in found.headers or not gzipped
+    assert Pages().static("../api.py", gzipped) is None
