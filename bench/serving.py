@@ -194,7 +194,10 @@ def _service(folder: Path, replicas: int) -> Iterator[tuple[int, int]]:
     about = {"ranker": "ranker/bench", "strategies": strategies, "default_strategy": "control", "replicas": replicas}
     config.write_text(json.dumps({"work_dir": str(folder), "port": port, **about, **tables}))
     command = [sys.executable, "-m", "workflow.cli", "serve", "--config", str(config)]
-    with _process(command, folder / "service.log", f"http://127.0.0.1:{port}/readyz") as pid:
+    log = folder / f"service-{replicas}.log"
+    with _process(command, log, f"http://127.0.0.1:{port}/readyz") as pid:
+        while "ready: " not in log.read_text():  # the driver says so when every replica is up
+            time.sleep(0.2)
         yield port, pid
 
 
