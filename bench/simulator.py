@@ -113,40 +113,43 @@ def calibration(bench: Bench) -> None:
     bench.note("calibration_ks_max", f"goal {KS_HIGH}: distributions of per-user and per-item rates")
 
 
-def orderings(bench: Bench) -> None:
-    """What each preset promises, on sessions that chose nothing."""
-    n = 1_500 if bench.quick else 10_000
-    rows: list[list[str | int | float | None]] = []
-    for preset, singles in PROMISES.items():
+def orderings(bench: Bench, presets: Sequence[str] | None = None) -> None:
+    """What each preset promises, on sessions that chose nothing; one table a preset."""
+    n, rounds, size = (1_000, 3, 12) if bench.quick else (10_000, 8, 24)
+    for preset in presets or (QUICK if bench.quick else tuple(PROMISES)):
         start = time.perf_counter()
         env = SessionEnv(World.make(preset, seed=0), 512)
-        tuned_action = best_constant(
-            env, n_sessions=n // 3, seed=50, rounds=4 if bench.quick else 8, size=16 if bench.quick else 24
-        )
+        tuned = best_constant(env, n_sessions=n // 3, seed=50, rounds=rounds, size=size)
         hand = _run(env, env.actions(_scaled(env.world.hand_set())), n)
         rho = float(hand.session_return.sum() / hand.pages.sum())
-        found = {"hand_set": hand, "best constants": _run(env, tuned_action, n)}
-        found |= {f"{task} only": _run(env, _only(env, task), n) for task in singles}
+        found = {"hand_set": hand, "best constants": _run(env, tuned, n)}
+        found |= {f"{task} only": _run(env, _only(env, task), n) for task in PROMISES[preset]}
         if preset == "scarce_feedback":
-            weights = env.weights(tuned_action[None])[0].copy()
+            weights = env.weights(tuned[None])[0].copy()
             weights[env.world.tasks.names.index("purchase")] = 0
             found["best constants, purchase 0"] = _run(env, env.actions(weights), n)
         found["oracle weights"] = judge(env, oracle_weights(env, rho=rho), n_sessions=n, seed=1)
         found["oracle items"] = judge(env, rank=oracle_items(rho=rho), n_sessions=n, seed=1)
+        best, rows = found["best constants"].session_return, []
         for name, judged in found.items():
-            over = ratio_interval(judged.session_return, found["best constants"].session_return)
-            away, pages = interval(judged.days_away), interval(judged.pages)
+            over, clicks = ratio_interval(judged.session_return, best), ratio_interval(judged.clicks, judged.pages)
             rows.append(
-                [preset, name, str(interval(judged.session_return)), str(over), str(pages), judged.clicks_per_page, str(away)]
+                [
+                    name,
+                    *map(
+                        str, (interval(judged.session_return), over, interval(judged.pages), clicks, interval(judged.days_away))
+                    ),
+                ]
             )
-        headroom = ratio_interval(found["oracle weights"].session_return, found["best constants"].session_return)
+        headers = ["policy", "return", "over best constants", "pages", "clicks a page", "days away"]
+        title = f"{preset}: {n:,} paired sessions, 95 % intervals ({time.perf_counter() - start:.0f} s)"
+        bench.table(headers, rows, title=title)
+        headroom = ratio_interval(found["oracle weights"].session_return, best)
         bench.figure(f"{preset}_headroom", headroom.mean - 1)
         bench.figure(f"{preset}_headroom_low", headroom.low - 1)
-        bench.say(f"{preset}: {time.perf_counter() - start:.0f} s")
-    headers = ["preset", "policy", "return", "over best constants", "pages", "clicks a page", "days away"]
-    bench.table(headers, rows, title=f"orderings, {n:,} paired sessions, 95 % intervals")
 
 
+QUICK = ("default", "clickbait")
 PROMISES = {
     "default": ("click",),
     "clickbait": ("click",),
