@@ -114,7 +114,7 @@ def sigmoid(x: Floats32, out: Floats32 | None = None) -> Floats32:
 
 
 def phi(x: Floats32) -> Floats32:
-    """The normal distribution function by table, to .0004."""
+    """The normal distribution function by table, to .0006."""
     index = np.minimum(np.maximum(x, np.float32(-6)), np.float32(6))
     index += np.float32(6)
     index *= np.float32(4096 / 12)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.arrays import Bools, Floats32, Ints
+from core.arrays import AnyArray, Bools, Floats32, Ints
 from simulator.behaviour import CLICK, Outcome
 from simulator.predictions import Ranker, checked_ranker
 from simulator.satisfaction import add_up
@@ -159,21 +159,23 @@ class Sessions:
         return repetition
 
 
-def top(final: Floats32, k: int) -> Ints:
+def top(final: AnyArray, k: int) -> Ints:
     """Rows of the `k` largest values, best first, ties to the earlier row: `[B, N]` -> `[B, k]`. NaN counts as the smallest.
 
     >>> top(np.array([[1.0, 3.0, 3.0, 2.0]]), 3).tolist()
     [[1, 2, 3]]
     """
-    left = np.array(final, np.float64 if final.dtype == np.float64 else np.float32)
-    if np.isnan(left.sum()):
+    left = np.array(final)
+    if np.isnan(left.sum()):  # also where infinities of both signs meet, which costs nothing but the copy
         np.copyto(left, -np.inf, where=np.isnan(left))
     chosen = np.empty((len(left), k), np.int64)
     slots = np.arange(len(left))
+    worst = np.inf
     for position in range(k):
         best = left.argmax(1)
         chosen[:, position] = best
+        worst = left[slots, best].min(initial=worst)
         left[slots, best] = -np.inf
-    if not np.isfinite(left.max(initial=0.0)):  # a row ran out of numbers: rank it the slow way
+    if worst == -np.inf:  # some row ran out of numbers: sort them all
         return np.argsort(-np.where(np.isnan(final), -np.inf, final), axis=1, kind="stable")[:, :k]
     return chosen
