@@ -184,7 +184,8 @@ class InputBlock(nn.Module):
         """Embed a batch; the three sides have B rows each, or user and request one row."""
         sequences: dict[str, SequenceInput] = {}
         context = torch.cat([self.side("user", user, sequences), self.side("request", request, sequences)], 1)
-        return Parts(context, self.side("item", item, sequences), sequences)
+        watched = self.watched("user", user.ids) | self.watched("request", request.ids) | self.watched("item", item.ids)
+        return Parts(context, self.side("item", item, sequences), sequences, None, watched)
 
     def joint(self, ids: Tensor, dense: Tensor, lists: Mapping[str, Tensor]) -> Parts:
         """Embed a batch of all sides with one lookup a table; the columns are those of `Batch`."""

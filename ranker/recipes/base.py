@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from core.logs import LoggedDataset
+from ranker.config import TrainConfig
 from ranker.features import FeatureSpec
 
 
@@ -15,6 +16,7 @@ class Recipe:
     Args:
         train, valid, test: Learn from, choose by, judge once on; split by time where the data has time.
         items, users: The tables that serving looks features up in, one row an id, as of the end of the log.
+        config: Settings found good on the validation rows, to start from.
     """
 
     name: str
@@ -24,3 +26,4 @@ class Recipe:
     test: LoggedDataset
     items: LoggedDataset = field(default_factory=lambda: LoggedDataset({}))
     users: LoggedDataset = field(default_factory=lambda: LoggedDataset({}))
+    config: TrainConfig = field(default_factory=TrainConfig)

@@ -9,6 +9,7 @@ import numpy as np
 from core.errors import ConfigError, DataError
 from core.logs import LoggedDataset
 from core.tasks import TaskSet, TaskSpec
+from ranker.config import TrainConfig
 from ranker.features import Feature, FeatureSpec
 from ranker.recipes.base import Recipe
 
@@ -16,6 +17,7 @@ FILE = "census_income_kdd.parquet"
 PAIRS = {"income": ("y_income50k", "y_never_married"), "college": ("y_some_college", "y_never_married")}
 LABELS = ("y_income50k", "y_never_married", "y_some_college")
 NEVER = ("income_50k", "marital_stat", "instance_weight", "split", *LABELS)  # the answers, the weight, and the split itself
+CONFIG = TrainConfig(epochs=14, batch_size=512, patience=3, average=0.999)
 NUMBERS = ("age", "wage_per_hour", "capital_gains", "capital_losses", "stock_dividends", "num_emp", "weeks_worked")
 
 
@@ -51,4 +53,5 @@ def load(folder: str | Path, *, pair: str = "income", dim: int = 8) -> Recipe:
     known = log.take(kept)
     cut = int(len(known) * 0.9)
     rows = np.arange(len(known))
-    return Recipe("census_income", FeatureSpec(features, tasks), known.take(rows < cut), known.take(rows >= cut), log.take(~kept))
+    parts = known.take(rows < cut), known.take(rows >= cut), log.take(~kept)
+    return Recipe("census_income", FeatureSpec(features, tasks), *parts, config=CONFIG)

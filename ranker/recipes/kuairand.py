@@ -14,6 +14,7 @@ from core.arrays import AnyArray, Floats
 from core.errors import DataError
 from core.logs import LoggedDataset
 from core.tasks import TaskSet, TaskSpec
+from ranker.config import TrainConfig
 from ranker.features import Feature, FeatureSpec, Side
 from ranker.recipes.base import Recipe
 from ranker.statistics import codes, earlier_rows, smoothed_means
@@ -37,6 +38,8 @@ FILES = {
     "history": "user_sequences_train.parquet",
 }
 TRAIN_TO, VALID_TO, TEST_TO = 20220502, 20220503, 20220506
+CONFIG = TrainConfig(epochs=8, patience=1, evaluations=2, average=0.999, monitor_tasks=MAIN)
+FACTORS = 32  # latent factors of the histories
 DELAY_MS = 600_000  # an answer counts as known ten minutes after its impression
 # what chronological means are taken within, and over which labels
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Side]] = {
@@ -76,7 +79,7 @@ def load(
     for name, part in (("train", train), ("valid", valid), ("test", test)):
         if len(part) == 0:
             raise DataError(f"KuaiRand: no {name} rows; the log's days are {sorted(set(log['date'].tolist()))}")
-    return Recipe("kuairand", spec, train, valid, test)
+    return Recipe("kuairand", spec, train, valid, test, config=CONFIG)
 
 
 def spec_for(tasks: Sequence[str] = (*BINARY, "watch_s"), *, dim: int = 8, ids: bool = False) -> FeatureSpec:
@@ -193,7 +196,7 @@ def matches(frame: pd.DataFrame, items: pd.DataFrame, history: pd.DataFrame) -> 
     return found
 
 
-def taste(frame: pd.DataFrame, history: pd.DataFrame, *, width: int = 32) -> dict[str, Floats]:
+def taste(frame: pd.DataFrame, history: pd.DataFrame) -> dict[str, Floats]:
     """Cosine of the item to what the user watched, liked, watched long: latent factors of the histories before the log begins."""
     opened = {seq: _opened(history, seq) for seq in _SEQUENCES}
     users = {user: at for at, user in enumerate(history["user_id"])}
@@ -206,13 +209,13 @@ def taste(frame: pd.DataFrame, history: pd.DataFrame, *, width: int = 32) -> dic
     seen.data = np.log1p(seen.data)
     seen = sparse.csr_matrix(seen @ sparse.diags(1 / np.sqrt(np.asarray(seen.sum(0)).ravel() + 10)))  # popular items say less
     start = np.random.default_rng(0).normal(size=min(seen.shape))
-    factors = np.asarray(linalg.svds(seen, width, v0=start)[2]).T  # (items, width)
+    factors = np.asarray(linalg.svds(seen, FACTORS, v0=start)[2]).T  # (items, FACTORS)
     factors /= np.linalg.norm(factors, axis=1, keepdims=True) + 1e-9
     user, item = frame["user_id"].map(users), frame["item_id"].to_numpy()
     known, row = user.notna().to_numpy(), user.fillna(0).to_numpy(int)
     found: dict[str, Floats] = {}
     for seq, matrix in matrices.items():
-        mean = np.asarray(matrix @ factors)  # (users, width)
+        mean = np.asarray(matrix @ factors)  # (users, FACTORS)
         mean /= np.linalg.norm(mean, axis=1, keepdims=True) + 1e-9
         found[f"taste_{seq}"] = np.where(known, (mean[row] * factors[item]).sum(1), 0.0)
     return found
