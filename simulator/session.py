@@ -166,7 +166,9 @@ def top(final: AnyArray, k: int) -> Ints:
     [[1, 2, 3]]
     """
     left = np.array(final)
-    if np.isnan(left.sum()):  # also where infinities of both signs meet, which costs nothing but the copy
+    with np.errstate(invalid="ignore"):
+        doubtful = np.isnan(left.sum())  # also where infinities of both signs meet, which costs nothing but the copy
+    if doubtful:
         np.copyto(left, -np.inf, where=np.isnan(left))
     chosen = np.empty((len(left), k), np.int64)
     slots = np.arange(len(left))
