@@ -32,7 +32,8 @@ def load(path: str | Path, spec: FeatureSpec | str | Path, *, valid_share: float
     for name, part in zip(("train", "valid", "test"), parts, strict=True):
         if len(part) == 0:
             raise DataError(f"the {name} part is empty: column {spec.time!r} has too few different values to split by time")
-    return Recipe("generic", spec, *parts)
+    train, valid, test = parts
+    return Recipe("generic", spec, train, valid, test)
 
 
 def read(path: str | Path) -> LoggedDataset:
