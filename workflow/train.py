@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ranker import report
 from ranker.models import MODELS
 from ranker.train import TrainConfig, Trained, train
 from workflow.data import add_data_arguments, add_store_argument, load, mapping_option, store_of
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="default: %(default)s")
     parser.add_argument("--balance", default="fixed", help="how the tasks' losses are combined (default: %(default)s)")
     parser.add_argument("--checkpoints", metavar="FOLDER", help="save each epoch here, and go on from it after a kill")
+    parser.add_argument("--report", metavar="FOLDER", help="write report.html and report.json of the validation rows here")
     parser.add_argument("--threads", type=int, default=2, help="torch threads (default: %(default)s)")
 
 
@@ -47,6 +49,8 @@ def run(args: argparse.Namespace) -> str:
     )
     print(metrics_table(trained.metrics))
     artefact = trained.publish(store_of(args), args.name)
+    if args.report:
+        report.write(report.facts(trained, recipe.valid, seed=args.seed), args.report)
     return f"{artefact.path}: {args.model} of {summary(trained)}"
 
 

@@ -52,8 +52,9 @@ def test_cross_fitted_scores_differ_from_in_sample_ones_and_cover_the_later_days
     assert len(scored) == np.sum(day >= np.unique(day)[2])
 
 
-def test_training_again_makes_the_same_weights(world: Path) -> None:
-    assert main(train_arguments(world, "again")) == 0
+def test_training_again_makes_the_same_weights_and_a_report(world: Path) -> None:
+    assert main([*train_arguments(world, "again"), "--report", str(world / "report")]) == 0
+    assert (world / "report" / "report.html").stat().st_size > 1000
     first, second = (ArtefactStore(world / root).load("ranker", "tiny") for root in ("artefacts", "again"))
     assert first.manifest["files"] == second.manifest["files"]
     assert first.manifest["data_fingerprint"] == second.manifest["data_fingerprint"]
