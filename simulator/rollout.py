@@ -80,12 +80,21 @@ def rollout(
 
 
 def transitions(
-    env: SessionEnv, policy: Policy, n_sessions: int, *, seed: int, first: int = 0, progress: bool = False
+    env: SessionEnv,
+    policy: Policy,
+    n_sessions: int,
+    *,
+    seed: int,
+    first: int = 0,
+    candidates: bool = False,
+    progress: bool = False,
 ) -> LoggedDataset:
     """One row a page: `obs`, `action`, `reward`, `next_obs`, `terminated`, `truncated`, `propensity`, the policy's columns,
     and the counts.
 
     `next_obs` of a session's last page carries the last page's candidates (none are drawn for a page that is not shown).
+    With `candidates`, what was offered is kept too: `candidates` `[n, N]` and `candidate_scores` `[n, N * n_tasks]` (float16,
+    item by item), as the service keeps them for off-policy weights of slates, and `slate` `[n, page_size]`.
     """
     chunks: _Chunks = {}
     waiting: dict[str, AnyArray] = {}
@@ -103,6 +112,14 @@ def transitions(
         }
         _add(chunks, {**ids, "obs": waiting["obs"], "action": action.action, "propensity": action.propensity}, keep)
         _add(chunks, {**flow, **counts, **action.columns, "next_obs": env.observer.see(sessions)}, keep)
+        if candidates:
+            offered = sessions.scores[keep].astype(np.float16)
+            kept: dict[str, AnyArray] = {
+                "candidates": sessions.items[keep],
+                "candidate_scores": offered.reshape(len(offered), -1),
+                "slate": page.items[keep],
+            }
+            _add(chunks, kept, None)
         waiting["open"] = np.flatnonzero(keep & ~over)
         waiting["rows"] = np.cumsum(keep)[waiting["open"]] - 1
 

@@ -54,6 +54,16 @@ def test_transitions_chain_within_a_session(world: World) -> None:
     assert np.array_equal(np.flatnonzero(over), np.r_[np.flatnonzero(np.diff(steps["session"])), len(steps) - 1])
 
 
+def test_kept_candidates_explain_the_slate(world: World) -> None:
+    env = SessionEnv(world, 6)
+    weights = world.hand_set()
+    steps = transitions(env, constant(env.actions(weights)), 20, seed=4, candidates=True)
+    scores = steps["candidate_scores"].reshape(len(steps), world.settings.n_candidates, -1).astype(np.float32)
+    best = world.fuse(np.tile(weights, (len(steps), 1)), scores).argmax(1)
+    agree = steps["candidates"][np.arange(len(steps)), best] == steps["slate"][:, 0]
+    assert agree.mean() > 0.95, "but for the rounding to float16"
+
+
 def test_recommend_sees_requests_and_shows_its_slate(world: World) -> None:
     seen: list[Request] = []
 
