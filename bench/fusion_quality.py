@@ -8,6 +8,7 @@ expected reward itself: the objective's own gains times calibrated probabilities
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,6 @@ from fusion.learned.monotone import train_monotone
 from fusion.learned.rows import labelled
 from fusion.search import Evaluator, Objective, Panel, Param, SearchResult, Space, mtf_gauc, search, split_days
 from fusion.search.bootstrap import draw_values, interval, panel_draws
-from ranker.config import TrainConfig
 from ranker.crossfit import cross_fit
 from ranker.recipes import kuairand
 
@@ -84,7 +84,7 @@ def scored(folder: Path, work: Path, *, epochs: int) -> LoggedDataset:
         recipe = kuairand.load(folder, tasks=TASKS)
         parts = [recipe.train, recipe.valid, recipe.test]
         whole = LoggedDataset({name: np.concatenate([part[name] for part in parts]) for name in recipe.train})
-        config = TrainConfig(epochs=epochs)
+        config = replace(recipe.config, epochs=epochs)
         found = cross_fit(
             recipe.spec, "mmoe", whole, days=(*SEARCH_DAYS, *JUDGED_DAYS), day="date", refit=3, config=config, seed=0
         )

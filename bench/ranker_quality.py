@@ -28,7 +28,6 @@ from core.tasks import TaskSet
 from ranker.metrics import evaluate
 from ranker.models import MODELS
 from ranker.recipes import Recipe, census_income, kuairand
-from ranker.train import TrainConfig
 
 KUAIRAND_TASKS = ("click", "long_view", "like", "profile_enter")
 CENSUS_TASKS = ("y_income50k", "y_never_married")
@@ -87,7 +86,7 @@ def compare_kuairand(bench: Bench, plan: Plan) -> None:
         return
     folder = _some_users(folder, plan.work / "kuairand_some_users") if bench.quick else folder
     recipe = kuairand.load(folder, tasks=KUAIRAND_TASKS, fresh=bench.args.fresh)
-    runs = _train_all(bench, plan, recipe, KUAIRAND_TASKS, kuairand_setting)
+    runs = _train_all(bench, plan, recipe, KUAIRAND_TASKS, as_shipped(recipe))
     theirs = quality_opponents.kuairand(folder, recipe.test, plan.work)
     rows = _quality_rows(runs, recipe, KUAIRAND_TASKS, "user_id")
     one_score = quality_opponents.single_objective(recipe)
@@ -145,7 +144,7 @@ def compare_census(bench: Bench, plan: Plan) -> None:
     path = folder / census_income.FILE
     path = _some_rows(path, plan.work / "census_some_rows.parquet") if bench.quick else path
     recipe = census_income.load(path)
-    runs = _train_all(bench, plan, recipe, CENSUS_TASKS, census_setting)
+    runs = _train_all(bench, plan, recipe, CENSUS_TASKS, as_shipped(recipe))
     theirs = quality_opponents.census(path, plan.work) or {}
     rows: list[list[Cell]] = [[LIGHTGBM, task, theirs[task], *[None] * 5] for task in CENSUS_TASKS if task in theirs]
     rows += _quality_rows(runs, recipe, CENSUS_TASKS, None)
@@ -170,21 +169,12 @@ def choose(runs: Runs) -> str:
     return max(runs, key=lambda model: float(np.mean([outcome.chosen_by for outcome in runs[model]])))
 
 
-def kuairand_setting(model: str) -> Setting:
-    """How a model is trained on KuaiRand; one setting for all, chosen on 05-03."""
-    config = TrainConfig(epochs=12, batch_size=2048, learning_rate=2e-3, weight_decay=0.5, embedding_decay=0.5, patience=2)
-    return Setting(config, {"dropout": 0.4})
+def as_shipped(recipe: Recipe) -> Setting:
+    """How every model is trained: the recipe's own settings, found on its validation rows, and each architecture's defaults."""
+    return Setting(recipe.config)
 
 
-def census_setting(model: str) -> Setting:
-    """How a model is trained on Census; one setting for all, chosen on the last tenth of the training rows."""
-    config = TrainConfig(epochs=16, batch_size=2048, learning_rate=3e-3, weight_decay=0.05, embedding_decay=0.05, patience=3)
-    return Setting(config, {"dropout": 0.2})
-
-
-def _train_all(
-    bench: Bench, plan: Plan, recipe: Recipe, tasks: Sequence[str], setting: Callable[[str], Setting]
-) -> dict[str, list[Outcome]]:
+def _train_all(bench: Bench, plan: Plan, recipe: Recipe, tasks: Sequence[str], setting: Setting) -> dict[str, list[Outcome]]:
     found: dict[str, list[Outcome]] = {}
     left_out = set()
     pairs = [(model, seed) for seed in plan.seeds for model in plan.models]
@@ -193,7 +183,7 @@ def _train_all(
             bar.set_postfix_str(f"{model}, seed {seed}")
             if model not in left_out:
                 try:
-                    outcome = run(recipe, tasks, model, seed, setting(model), plan.work, progress=plan.progress)
+                    outcome = run(recipe, tasks, model, seed, setting, plan.work, progress=plan.progress)
                     found.setdefault(model, []).append(outcome)
                 except ConfigError as error:
                     left_out.add(model)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from dataclasses import asdict
 
 import torch
 
 from ranker import report
+from ranker.balance import BALANCERS
 from ranker.models import MODELS
 from ranker.train import TrainConfig, Trained, train
 from workflow.data import add_data_arguments, add_store_argument, load, mapping_option, store_of
@@ -22,10 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=list(MODELS), default="mmoe", help="architecture (default: %(default)s)")
     parser.add_argument("--options", metavar="YAML", help="the architecture's own, such as '{n_experts: 8, hidden: [64, 32]}'")
     parser.add_argument("--training", metavar="YAML", help="training settings beyond those below, such as '{patience: 3}'")
-    parser.add_argument("--epochs", type=int, default=10, help="at most so many (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=1024, help="rows a step (default: %(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="default: %(default)s")
-    parser.add_argument("--balance", default="fixed", help="how the tasks' losses are combined (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, help="at most so many (default: the recipe's)")
+    parser.add_argument("--batch-size", type=int, help="rows a step (default: the recipe's)")
+    parser.add_argument("--learning-rate", type=float, help="default: the recipe's")
+    parser.add_argument("--balance", choices=list(BALANCERS), help="how the tasks' losses are combined (default: the recipe's)")
     parser.add_argument("--checkpoints", metavar="FOLDER", help="save each epoch here, and go on from it after a kill")
     parser.add_argument("--report", metavar="FOLDER", help="write report.html and report.json of the validation rows here")
     parser.add_argument("--threads", type=int, default=2, help="torch threads (default: %(default)s)")
@@ -33,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> str:
     """Train, publish, and print the validation metrics."""
-    config = config_of(args)
     options = mapping_option("--options", args.options)
     recipe = load(args)
+    config = config_of(args, recipe.config)
     torch.set_num_threads(args.threads)
     trained = train(
         recipe.spec,
@@ -54,16 +55,11 @@ def run(args: argparse.Namespace) -> str:
     return f"{artefact.path}: {args.model} of {summary(trained)}"
 
 
-def config_of(args: argparse.Namespace) -> TrainConfig:
-    """Training settings from `--training` and the options above it."""
-    given: dict[str, Any] = {
-        "epochs": args.epochs,
-        "batch_size": args.batch_size,
-        "learning_rate": args.learning_rate,
-        "balance": args.balance,
-        **mapping_option("--training", args.training),
-    }
-    return TrainConfig.from_json(given)
+def config_of(args: argparse.Namespace, base: TrainConfig) -> TrainConfig:
+    """The recipe's training settings under `--training` under the options with a name of their own."""
+    named = {name: getattr(args, name) for name in ("epochs", "batch_size", "learning_rate", "balance")}
+    given = {name: value for name, value in named.items() if value is not None}
+    return TrainConfig.from_json({**asdict(base), **mapping_option("--training", args.training), **given})
 
 
 def summary(trained: Trained) -> str:
