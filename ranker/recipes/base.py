@@ -26,4 +26,4 @@ class Recipe:
     test: LoggedDataset
     items: LoggedDataset = field(default_factory=lambda: LoggedDataset({}))
     users: LoggedDataset = field(default_factory=lambda: LoggedDataset({}))
-    config: TrainConfig = field(default_factory=TrainConfig)
+    config: TrainConfig = field(default_factory=TrainConfig, kw_only=True)
