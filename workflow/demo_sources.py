@@ -34,7 +34,7 @@ class Source(ABC):
 
     Attributes:
         gains: What one behaviour is worth in the search; `hand_set` are the control's weights over calibrated scores.
-        metrics: Of the experiment's readout, the primary one first.
+        metrics: Of the experiment's readout; the primary one, first, is what the search maximises: the gains' sum.
         says, sends: One line on the rows, and one on the users.
     """
 
@@ -64,6 +64,7 @@ class Simulated(Source):
     heldout_days = 2
     training: Mapping[str, Any] = {"epochs": 2, "scales": {"watch_s": "log1p"}, "learning_rate": 0.002}
     metrics = (
+        {"name": "value_per_impression", "kind": "ratio", "numerator": "value", "denominator": "exposures"},
         {"name": "likes_per_impression", "kind": "ratio", "numerator": "like", "denominator": "exposures"},
         {"name": "shares_per_impression", "kind": "ratio", "numerator": "share", "denominator": "exposures"},
         {"name": "watch_s_per_user", "kind": "mean", "task": "watch_s"},
@@ -93,7 +94,7 @@ class Simulated(Source):
 
     def send(self, url: str) -> str:
         """Simulated users over HTTP, closed loop."""
-        online = Online(url)
+        online = Online(url, self.gains)
         found = traffic(
             self.world, online.rank, online.feedback, seed=self.seed + 1, n_clients=N_CLIENTS, layer="fusion", progress=True
         )
@@ -112,6 +113,7 @@ class Replayed(Source):
     gains: Mapping[str, float] = {"click": 1.0, "long_view": 1.0, "like": 5.0, "profile_enter": 3.0}
     hand_set: Mapping[str, float] = {"click": 1.0, "long_view": 1.0, "like": 1.0, "profile_enter": 1.0}
     metrics = (
+        {"name": "value_per_impression", "kind": "ratio", "numerator": "value", "denominator": "exposures"},
         {"name": "long_views_per_impression", "kind": "ratio", "numerator": "long_view", "denominator": "exposures"},
         {"name": "clicks_per_impression", "kind": "ratio", "numerator": "click", "denominator": "exposures"},
         {"name": "likes_per_impression", "kind": "ratio", "numerator": "like", "denominator": "exposures"},
@@ -134,7 +136,7 @@ class Replayed(Source):
 
     def send(self, url: str) -> str:
         """One request a user with at least two impressions on the last day."""
-        log, online = self.last, Online(url)
+        log, online = self.last, Online(url, self.gains)
         order = np.argsort(log["user_id"], kind="stable")
         users, starts = np.unique(log["user_id"][order], return_index=True)
         groups = [rows for rows in np.split(order, starts[1:]) if len(rows) >= 2]

@@ -16,11 +16,18 @@ Rank = Callable[[Request], Slate]
 Feedback = Callable[[Sequence[Mapping[str, object]]], object]
 
 
-class Online:
-    """A service at a URL as the two callables that traffic needs; one kept-alive connection a thread."""
+NO_GAINS: Mapping[str, float] = {}
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+
+class Online:
+    """A service at a URL as the two callables that traffic needs; one kept-alive connection a thread.
+
+    Args:
+        gains: What one behaviour is worth, by task: every shown item that earned something also gets a `value` event.
+    """
+
+    def __init__(self, url: str, gains: Mapping[str, float] = NO_GAINS) -> None:
+        self.url, self.gains = url, gains
         self._local = threading.local()
 
     @property
@@ -45,7 +52,26 @@ class Online:
 
     def feedback(self, events: Sequence[Mapping[str, object]]) -> int:
         """Report what the user did; the service stamps the time, because simulated days pass in seconds."""
-        return self.client.feedback([{k: v for k, v in event.items() if k != "time_ms"} for event in events])
+        sent = [{k: v for k, v in event.items() if k != "time_ms"} for event in events]
+        return self.client.feedback(sent + value_events(sent, self.gains))
+
+
+def value_events(events: Sequence[Mapping[str, Any]], gains: Mapping[str, float]) -> list[dict[str, Any]]:
+    """One `value` event for each request and item: the sum of gain times value over its behaviours.
+
+    >>> event = {"event_id": "e", "request_id": "r", "item_id": 5, "task": "like", "value": 1.0}
+    >>> value_events([event], {"like": 0.3})
+    [{'event_id': 'r-5-value', 'request_id': 'r', 'item_id': 5, 'task': 'value', 'value': 0.3}]
+    """
+    worth: dict[tuple[str, int], float] = {}
+    for event in events:
+        if event["task"] in gains:
+            key = (str(event["request_id"]), int(event["item_id"]))
+            worth[key] = worth.get(key, 0.0) + gains[event["task"]] * float(event["value"])
+    return [
+        {"event_id": f"{request}-{item}-value", "request_id": request, "item_id": item, "task": "value", "value": value}
+        for (request, item), value in worth.items()
+    ]
 
 
 def slate_of(answer: Mapping[str, Any]) -> Slate:
