@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.arrays import AnyArray
 from core.logs import LoggedDataset
 from core.tasks import TaskSet
 from ranker.encoder import Encoder, Layout, id_order
@@ -67,6 +68,9 @@ class BatchSource(Protocol):
 
     n_rows: int
 
+    def steps(self, batch_size: int) -> int:
+        """Batches an epoch."""
+
     def epoch(self, seed: int, batch_size: int) -> Iterator[Batch]:
         """All rows once, in an order that only the seed decides."""
 
@@ -102,6 +106,10 @@ class MemoryBatches:
         self.rows, self.drop = rows, drop
         self.n_rows = len(rows)
 
+    def steps(self, batch_size: int) -> int:
+        """Full batches and a smaller last one."""
+        return -(-self.n_rows // batch_size)
+
     def epoch(self, seed: int, batch_size: int) -> Iterator[Batch]:
         """Shuffled batches; the last one may be smaller."""
         generator = torch.Generator().manual_seed(seed)
@@ -116,6 +124,37 @@ class MemoryBatches:
                 gone = torch.rand(batch.ids.shape, generator=generator) < chance
                 batch.ids = torch.where(gone, unknown, batch.ids)
             yield batch
+
+
+class AlternatingBatches:
+    """Several sources in turn: each batch is of one of them, every row comes once an epoch, the order of turns is shuffled.
+
+    Args:
+        sources: Such as one `MemoryBatches` a data set; a larger one has more turns.
+    """
+
+    def __init__(self, sources: Sequence[BatchSource]) -> None:
+        self.sources = tuple(sources)
+        self.n_rows = sum(source.n_rows for source in self.sources)
+
+    @classmethod
+    def by(cls, column: AnyArray, rows: Batch, drop: tuple[Tensor, Tensor] | None = None) -> AlternatingBatches:
+        """One source for each value of a column `[n]` of the rows."""
+        found, index = np.unique(column, return_inverse=True)
+        parts = (rows.take(torch.from_numpy(np.flatnonzero(index == at))) for at in range(len(found)))
+        return cls([MemoryBatches(part, drop) for part in parts])
+
+    def steps(self, batch_size: int) -> int:
+        """The sources' batches together."""
+        return sum(source.steps(batch_size) for source in self.sources)
+
+    def epoch(self, seed: int, batch_size: int) -> Iterator[Batch]:
+        """Each source in its own order, the first one's as if it were alone."""
+        turns = torch.repeat_interleave(torch.tensor([source.steps(batch_size) for source in self.sources]))
+        turns = turns[torch.randperm(len(turns), generator=torch.Generator().manual_seed(seed))]
+        streams = [source.epoch(seed + 7_919 * at, batch_size) for at, source in enumerate(self.sources)]
+        for turn in turns.tolist():
+            yield next(streams[turn])
 
 
 def dropping(layout: Layout) -> tuple[Tensor, Tensor] | None:

@@ -28,6 +28,10 @@ class TrainConfig:
             where the processor multiplies it natively.
         average: Decay of a running average of the weights, which is what is validated and kept; 0 for none, .999 is usual.
         evaluations: Validations an epoch; more than one lets a model stop within its first pass.
+        auxiliary: Tasks that only help the others, with a factor on each one's loss: `{"follow": 0.2}`. They take no part in the
+            choice of the epoch, and validation rows may lack their labels. All other tasks are main.
+        alternate: A column: each batch holds rows of one of its values, so that tasks with data sets of their own take turns
+            (`ranker.datasets` makes such a log). Empty: rows are mixed.
     """
 
     epochs: int = 10
@@ -48,6 +52,8 @@ class TrainConfig:
     precision: str = "auto"
     average: float = 0.0
     evaluations: int = 1
+    auxiliary: Mapping[str, float] = field(default_factory=dict)
+    alternate: str = ""
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("evaluations", 1)):
@@ -59,6 +65,9 @@ class TrainConfig:
             raise ConfigError(f"training setting precision = {self.precision!r} is not one of auto, float32, bfloat16")
         if not 0 <= self.average < 1:
             raise ConfigError(f"training setting average = {self.average} must lie in [0, 1)")
+        for task, factor in self.auxiliary.items():
+            if not 0 <= factor < float("inf"):
+                raise ConfigError(f"training setting auxiliary: factor {factor!r} of task {task!r} must be a number from 0")
         if self.monitor not in ("auc", "loss"):
             raise ConfigError(f"training setting monitor = {self.monitor!r} is not one of auc, loss")
 

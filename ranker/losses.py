@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,12 +21,13 @@ class TaskLosses:
     Args:
         tasks: Give each column its loss: cross-entropy for binary and multiclass, `regression` for the others.
         regression: `mse` or `huber`.
+        total: Makes the weights' sums over the batch `(n,)` those over all workers' batches; itself where there is one worker.
     """
 
-    def __init__(self, tasks: TaskSet, regression: str = "mse") -> None:
+    def __init__(self, tasks: TaskSet, regression: str = "mse", total: Callable[[Tensor], Tensor] | None = None) -> None:
         if regression not in REGRESSION:
             raise ConfigError(f"regression loss {regression!r} is not one of {', '.join(REGRESSION)}")
-        self.tasks, self.regression = tasks, regression
+        self.tasks, self.regression, self.total = tasks, regression, total or _as_it_is
         self.scored = [at for at, task in enumerate(tasks) if task.name in tasks.scored]
         self.binary = [at for at, name in enumerate(tasks.scored) if tasks[name].kind == "binary"]
         self.numbers = [at for at, name in enumerate(tasks.scored) if tasks[name].kind == "regression"]
@@ -35,7 +38,7 @@ class TaskLosses:
         everything = len(self.scored) == len(self.tasks)
         target, weight = (values, weights) if everything else (values[:, self.scored], weights[:, self.scored])
         rows = self.elementwise(outputs.logits, target)  # (B, n_scored)
-        scored = (rows * weight).sum(0) / weight.sum(0).clamp(min=1e-6)  # (n_scored,)
+        scored = (rows * weight).sum(0) / self.total(weight.sum(0)).clamp(min=1e-6)  # (n_scored,)
         if everything:
             return scored
         losses = scored.new_zeros(len(self.tasks)).index_put((torch.tensor(self.scored),), scored)
@@ -47,7 +50,7 @@ class TaskLosses:
                 row = F.binary_cross_entropy_with_logits(logits[:, 0], values[:, at], reduction="none")
             else:
                 row = self._distance(logits[:, 0], values[:, at])
-            losses = losses.index_put((torch.tensor(at),), (row * w).sum() / w.sum().clamp(min=1e-6))
+            losses = losses.index_put((torch.tensor(at),), (row * w).sum() / self.total(w.sum()).clamp(min=1e-6))
         return losses
 
     def elementwise(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -65,3 +68,7 @@ class TaskLosses:
     def _distance(self, prediction: Tensor, target: Tensor) -> Tensor:
         loss = F.mse_loss if self.regression == "mse" else F.huber_loss
         return loss(prediction, target, reduction="none")
+
+
+def _as_it_is(weight: Tensor) -> Tensor:
+    return weight

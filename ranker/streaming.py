@@ -77,6 +77,10 @@ class ParquetBatches:
         self.n_rows = rows.n_rows
         self.drop = dropping(encoder.layout)
 
+    def steps(self, batch_size: int) -> int:
+        """Full batches and a smaller last one."""
+        return -(-self.n_rows // batch_size)
+
     def epoch(self, seed: int, batch_size: int) -> Iterator[Batch]:
         """Every row once."""
         if batch_size > self.chunk:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +100,7 @@ def observed(columns: Columns, task: TaskSpec) -> tuple[Floats, Floats]:
     return label, mask.astype(float)
 
 
-def require_both_classes(log: LoggedDataset, tasks: TaskSet, part: str) -> None:
+def require_both_classes(log: LoggedDataset, tasks: Iterable[TaskSpec], part: str) -> None:
     """Refuse a log in which some task cannot be learned or judged."""
     for task in tasks:
         label, mask = observed(log.columns, task)

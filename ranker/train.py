@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from core.errors import ConfigError, DataError
 from core.logs import LoggedDataset
 from core.tasks import TaskSet
 from ranker import balance, models
-from ranker.batches import Batch, BatchSource, MemoryBatches, dropping, pack
+from ranker.batches import AlternatingBatches, Batch, BatchSource, MemoryBatches, dropping, pack
 from ranker.checkpoint import Checkpoints
 from ranker.config import TrainConfig
 from ranker.encoder import Encoder
@@ -29,11 +30,13 @@ from ranker.optimisers import Average, make_optimisers
 from ranker.predictor import Predictor
 from ranker.ranking import RankingLoss
 from ranker.targets import Scale, observed, require_both_classes
+from ranker.team import ALONE, Team
 
 __all__ = ["TrainConfig", "Trained", "fit", "fit_scales", "train"]
 
 
 Prepare = Callable[[MultiTaskModel], None]
+Watch = Callable[[Mapping[str, Any]], None]  # given each row of the history, with the metrics of all tasks beside
 
 
 @dataclass
@@ -83,6 +86,7 @@ def train(
     start: Trained | None = None,
     encoder: Encoder | None = None,
     prepare: Prepare | None = None,
+    watch: Watch | None = None,
     progress: bool = True,
 ) -> Trained:
     """Train on earlier rows, choose the epoch on later ones.
@@ -96,27 +100,36 @@ def train(
         start: An encoder and weights to start from, as `ranker.incremental.warm` makes them.
         encoder: A fitted encoder to use instead of fitting one on `train`.
         prepare: Changes the new network before the first step (pre-trained or frozen weights).
+        watch: Called after each validation with its row of the history and its metrics, such as `ranker.scalars.Scalars`.
 
     Raises:
         DataError: A log is empty, lacks a column, holds NaN where that is an error, or has one class of a task only.
         ConfigError: The model, an option or a setting is unknown.
     """
     config = config or TrainConfig()
+    _factors(spec.tasks, config)
     for part, log in (("train", train), ("valid", valid)):
         if len(log) == 0:
             raise DataError(f"the {part} log is empty; it needs at least one impression")
-        require_both_classes(log, spec.tasks, part)
+        needed = [task for task in spec.tasks if part == "train" or task.name not in config.auxiliary]
+        require_both_classes(log, needed, part)
     encoder = start.encoder if start else encoder or Encoder.fit(spec, train)
     scales = dict(start.scales) if start else fit_scales(spec.tasks, train, config)
     rows = pack(encoder, train, scales)
+    drop = dropping(encoder.layout)
+    source: BatchSource
+    if config.alternate:
+        _check_alternation(config)
+        source = AlternatingBatches.by(train[config.alternate], rows, drop)
+    else:
+        source = MemoryBatches(rows, drop)
     if config.ranking:
         group = RankingLoss(config.ranking, spec.tasks.scored, spec.tasks.names).group
         rows.group = torch.from_numpy(np.unique(train[group], return_inverse=True)[1])
-    source = MemoryBatches(rows, dropping(encoder.layout))
     return fit(
         source,
         encoder,
-        pack(encoder, valid, scales),
+        pack(encoder, _labelled(valid, spec.tasks, config), scales),
         valid,
         model=model,
         scales=scales,
@@ -126,6 +139,7 @@ def train(
         checkpoints=checkpoints,
         weights=start.model.state_dict() if start else None,
         prepare=prepare,
+        watch=watch,
         fingerprint=train.fingerprint() if checkpoints or len(train) < 1_000_000 else "",
         progress=progress,
     )
@@ -145,11 +159,19 @@ def fit(
     checkpoints: str | Path | None = None,
     weights: Mapping[str, Any] | None = None,
     prepare: Prepare | None = None,
+    watch: Watch | None = None,
     fingerprint: str = "",
+    team: Team = ALONE,
     progress: bool = True,
 ) -> Trained:
-    """The loop itself, over any source of batches; `train` and the streaming form both end here."""
+    """The loop itself, over any source of batches; `train`, the streaming form and every worker of `ranker.distributed` end here.
+
+    Args:
+        team: The workers that share each batch; `source` then holds this worker's rows, and a batch its share of `batch_size`.
+    """
     options = dict(options or {})
+    factors = _factors(encoder.spec.tasks, config)
+    valid = _labelled(valid, encoder.spec.tasks, config)
     with _seeded(seed):
         network = models.make(model, encoder.layout, encoder.spec.tasks, options)
     if weights is not None:
@@ -159,7 +181,7 @@ def fit(
     balancer = balance.make(config.balance, encoder.spec.tasks, network, config.balance_options)
     optimisers = make_optimisers(network, balancer.parameters(), config)
     average = Average(network, config.average)
-    losses = TaskLosses(encoder.spec.tasks, config.regression)
+    losses = TaskLosses(encoder.spec.tasks, config.regression, team.sum)
     ranking = RankingLoss(config.ranking, encoder.spec.tasks.scored, encoder.spec.tasks.names) if config.ranking else None
     predictor = Predictor(model, options, encoder, network, scales)
     run = {
@@ -178,19 +200,20 @@ def fit(
         average.load_state_dict(state["average"])
         for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
+    parameters = [p for optimiser in optimisers for group in optimiser.param_groups for p in group["params"]]
+    judge = partial(_judge, state, predictor, valid_rows, valid, config, team, watch if team.rank == 0 else None)
     low = config.precision == "bfloat16" or (config.precision == "auto" and native_bfloat16())
-    steps = -(-source.n_rows // config.batch_size)
+    steps = source.steps(config.batch_size)
     for epoch in range(state["epoch"], config.epochs):
         if state["waited"] >= config.patience:
             break
         network.train()
         balancer.start_epoch(epoch)
-        total = torch.zeros(len(encoder.spec.tasks))
+        total, met = torch.zeros(len(encoder.spec.tasks)), torch.zeros(len(encoder.spec.tasks))
         stops = {round(steps * (i + 1) / config.evaluations) for i in range(config.evaluations)}
-        bar = tqdm(
-            total=steps, desc=f"{model} epoch {epoch + 1}/{config.epochs}", disable=not progress, unit="batch", leave=False
-        )
-        with _seeded(seed * 1_000_003 + epoch + 1):
+        what = f"{model} epoch {epoch + 1}/{config.epochs}"
+        bar = tqdm(total=steps, desc=what, disable=not progress or team.rank > 0, unit="batch", leave=False)
+        with _seeded(seed * 1_000_003 + epoch + 1 + 7_919 * team.rank):
             for step, batch in enumerate(source.epoch(seed * 1_000_003 + epoch, config.batch_size), 1):
                 with torch.autocast("cpu", torch.bfloat16, enabled=low):
                     outputs = network.run(batch)
@@ -202,25 +225,27 @@ def fit(
                 extra = [outputs.aux, network.extra_loss(outputs, batch.values, batch.weights)]
                 if ranking is not None and batch.group is not None:
                     extra.append(ranking(outputs.logits, batch.values, batch.weights, batch.group))
-                present = [term for term in extra if term is not None]
-                balancer.backward(found, sum(present[1:], present[0]) if present else None)
+                present = [term / team.size for term in extra if term is not None]
+                balancer.backward(found * factors, sum(present[1:], present[0]) if present else None)
+                team.sum_gradients(parameters)
                 for optimiser in optimisers:
                     optimiser.step()
                 average.update()
                 total += found.detach()
+                met += (batch.weights.sum(0) > 0).float()
                 bar.update()
                 if step in stops and step < steps:
                     with average.in_place():
-                        _judge(state, predictor, valid_rows, valid, losses, config, epoch + step / steps, {})
+                        judge(epoch + step / steps, {})
         bar.close()
-        mean = dict(zip(encoder.spec.tasks.names, (total / max(steps, 1)).tolist(), strict=True))
+        means = team.sum(total) * team.size / team.sum(met).clamp(min=1)  # over the batches that hold the task
+        mean = dict(zip(encoder.spec.tasks.names, means.tolist(), strict=True))
         if not np.isfinite(list(mean.values())).all():
             raise DataError(f"the loss became {mean}; lower learning_rate = {config.learning_rate} or check the features' scale")
         with average.in_place():
-            more = {"loss": mean, "weights": balancer.weights()}
-            _judge(state, predictor, valid_rows, valid, losses, config, epoch + 1.0, more)
+            judge(epoch + 1.0, {"loss": mean, "weights": balancer.weights()})
         state["epoch"] = epoch + 1
-        if keeper:
+        if keeper and team.rank == 0:
             saved = {
                 "network": network.state_dict(),
                 "balancer": balancer.state_dict(),
@@ -247,8 +272,9 @@ def _judge(
     predictor: Predictor,
     rows: Batch,
     valid: LoggedDataset,
-    losses: TaskLosses,
     config: TrainConfig,
+    team: Team,
+    watch: Watch | None,
     epoch: float,
     more: dict[str, Any],
 ) -> None:
@@ -257,20 +283,50 @@ def _judge(
     model.eval()
     outputs, predictions = predictor.run(rows)
     with torch.inference_mode():
-        loss = losses(outputs, rows.values, rows.weights)
+        loss = TaskLosses(predictor.tasks, config.regression)(outputs, rows.values, rows.weights)
     metrics = evaluate(predictions, valid, predictor.tasks, group=predictor.spec.user)
     model.train()
-    watched = {name: row for name, row in metrics.items() if name in (config.monitor_tasks or metrics)}
+    main = [name for name in metrics if name not in config.auxiliary]
+    watched = {name: row for name, row in metrics.items() if name in (config.monitor_tasks or main)}
     valid_loss = dict(zip(predictor.tasks.names, loss.tolist(), strict=True))
     score = mean_auc(watched) if config.monitor == "auc" else float("nan")
     if np.isnan(score):
         score = -sum(valid_loss[name] for name in watched)
+    score = team.first(score)
     state["history"].append({"epoch": epoch, "score": score, "valid_loss": valid_loss, **more})
+    if watch is not None:
+        watch({**state["history"][-1], "metrics": metrics})
     best = state["best"]
     if best is None or score > best["score"]:
         network = {name: value.detach().clone() for name, value in model.state_dict().items()}
         state["best"] = {"score": score, "epoch": epoch, "metrics": metrics, "network": network}
     state["waited"] = int(np.floor(epoch - state["best"]["epoch"] + 1e-9))
+
+
+def _check_alternation(config: TrainConfig) -> None:
+    if config.balance in balance.TOGETHER:
+        raise ConfigError(
+            f"balance {config.balance!r} needs every task in each batch, which alternate = {config.alternate!r} does not give; "
+            "mix the rows, or choose fixed, decay or a gradient aggregator"
+        )
+    if config.ranking:
+        raise ConfigError("training settings alternate and ranking do not go together; mix the rows, or leave ranking out")
+
+
+def _factors(tasks: TaskSet, config: TrainConfig) -> torch.Tensor:
+    """1 for a main task, an auxiliary one's own factor, `(K,)`."""
+    for name in config.auxiliary:
+        if name not in tasks.names:
+            raise ConfigError(f"training setting auxiliary names {name!r}; tasks are {', '.join(tasks.names)}")
+    if set(config.auxiliary) >= set(tasks.names):
+        raise ConfigError("training setting auxiliary names every task; at least one is main")
+    return torch.tensor([float(config.auxiliary.get(name, 1.0)) for name in tasks.names])
+
+
+def _labelled(valid: LoggedDataset, tasks: TaskSet, config: TrainConfig) -> LoggedDataset:
+    """The validation rows with labels of auxiliary tasks not observed where there are none."""
+    absent = [n for name in config.auxiliary for n in (name, tasks[name].sample_space) if n is not None and n not in valid]
+    return valid.with_columns({name: np.full(len(valid), np.nan) for name in absent}) if absent else valid
 
 
 def fit_scales(tasks: TaskSet, log: LoggedDataset, config: TrainConfig) -> dict[str, Scale]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def transfer(
         trained.model_name,
         train=train_log,
         valid=valid_log,
-        config=config or trained.config,
+        config=_settings(config or trained.config, tasks),
         options=_for_tasks(trained.options, tasks),
         seed=seed,
         encoder=encoder,
@@ -114,6 +114,13 @@ def _with_tasks(spec: FeatureSpec, tasks: TaskSet) -> FeatureSpec:
     return FeatureSpec(
         spec.features, tasks, user=spec.user, item=spec.item, time=spec.time, scenario=spec.scenario, weight=spec.weight
     )
+
+
+def _settings(config: TrainConfig, tasks: TaskSet) -> TrainConfig:
+    """Settings without what they say about tasks that are gone."""
+    auxiliary = {task: factor for task, factor in config.auxiliary.items() if task in tasks.names}
+    scales = {task: scale for task, scale in config.scales.items() if task in tasks.names}
+    return replace(config, auxiliary=auxiliary, scales=scales)
 
 
 def _for_tasks(options: Mapping[str, Any], tasks: TaskSet) -> dict[str, Any]:

@@ -30,6 +30,8 @@ BALANCERS: Mapping[str, Callable[..., Balancer]] = {
     "pareto": Pareto,
 }
 
+TOGETHER = ("uncertainty", "dwa", "gradnorm", "pareto")  # these compare the tasks' losses, so each batch must hold all tasks
+
 
 def make(name: str, tasks: TaskSet, model: MultiTaskModel, options: Mapping[str, Any] | None = None) -> Balancer:
     """Build a balancer by name.
@@ -45,4 +47,4 @@ def make(name: str, tasks: TaskSet, model: MultiTaskModel, options: Mapping[str,
         raise ConfigError(f"balance {name!r}, options {sorted(options or {})}: {str(error).split('.')[-1]}") from error
 
 
-__all__ = ["BALANCERS", "Balancer", "make"]
+__all__ = ["BALANCERS", "TOGETHER", "Balancer", "make"]
