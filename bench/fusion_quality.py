@@ -22,9 +22,7 @@ from fusion.calibrate import fit
 from fusion.formula import Formula
 from fusion.formula.families import family, weighted_sum_of
 from fusion.fused import FusionStrategy
-from fusion.learned.lambdamart import train_lambdamart
-from fusion.learned.monotone import train_monotone
-from fusion.learned.rows import labelled
+from fusion.learned.fit import LEARNERS, learn
 from fusion.search import Evaluator, Objective, Panel, Param, SearchResult, Space, mtf_gauc, search, split_days
 from fusion.search.bootstrap import draw_values, interval, panel_draws
 from ranker.crossfit import cross_fit
@@ -124,10 +122,9 @@ def _judge(bench: Bench, results: dict[str, SearchResult], chosen: str, panel: P
 
 def _learned(bench: Bench, before: LoggedDataset, chooser: Panel, panel: Panel, tasks: TaskSet, best_draws: Floats) -> None:
     """Trees and the monotone network on the same days; the better one on 05-03 is judged."""
-    rows = labelled(before, tasks.scored, GAINS)
     learned: dict[str, FusionStrategy] = {
-        "lambdamart": train_lambdamart(rows, tasks, n_trees=60, learning_rate=0.03, seed=0),
-        "monotone network": train_monotone(rows, tasks, n_steps=300 if bench.quick else 1_500, seed=0),
+        kind: learn(kind, before, None, tasks=tasks, gains=GAINS, max_rounds=6 if bench.quick else 12, seed=0).strategy
+        for kind in LEARNERS
     }
     chosen = max(learned, key=lambda name: _as_task(learned[name], chooser)(np.ones((1, 1))).values[0])
     judge = _as_task(learned[chosen], panel)

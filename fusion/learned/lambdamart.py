@@ -1,58 +1,131 @@
-"""Training LambdaMART over task scores (LightGBM), constrained to rise with every `up` task and fall with every `down` task."""
+"""LambdaMART over task scores (LightGBM), constrained to rise with every `up` task and to fall with every `down` task."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
 
 import lightgbm
 import numpy as np
 
-from core.errors import ConfigError, DataError
-from core.tasks import TaskSet
-from fusion.learned.rows import Rows
-from fusion.learned.trees import LambdaMart
+from core.arrays import AnyArray, Floats
+from core.errors import ConfigError
+from fusion.calibrate import Calibration
+from fusion.learned.inputs import Inputs
+from fusion.learned.learner import one_of, with_defaults
+from fusion.learned.rows import Rows, pairs
+from fusion.learned.trees import MAX_LEAVES, Forest, LambdaMart
 
-_LEVELS = 16  # relevance becomes this many grades at most
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "metric": "auc",
+    "trees_a_round": 10,
+    "n_leaves": 8,
+    "learning_rate": 0.05,
+    "min_rows": 200,
+    "l2": 1.0,
+}
+_LEVELS = 16  # for NDCG relevance becomes this many grades at most
 
 
-def train_lambdamart(
-    rows: Rows,
-    tasks: TaskSet,
-    *,
-    n_trees: int = 100,
-    n_leaves: int = 15,
-    learning_rate: float = 0.05,
-    seed: int = 0,
-    n_threads: int = 1,
-) -> LambdaMart:
-    """Fit on `labelled` or `distilled` rows whose score columns are `tasks.scored`.
+class LambdaMartLearner:
+    """Boosting on the lambdas of a ranking metric (Burges, From RankNet to LambdaRank to LambdaMART, 2010).
 
-    Burges, From RankNet to LambdaRank to LambdaMART (2010). Relevance is graded by its distinct values (at most 16 quantiles).
+    Options: metric `auc` weighs a pair by what swapping it changes in the group's weighted AUC, `ndcg` is LightGBM's own
+    lambdarank; trees_a_round, n_leaves (at most 32), learning_rate, min_rows (in a leaf), l2.
     """
-    if rows.scores.shape[1] != len(tasks.scored):
-        raise ConfigError(f"rows hold {rows.scores.shape[1]} score columns; the tasks are {', '.join(tasks.scored)}")
-    grades = _grades(rows)
-    if grades.max() == 0:
-        raise DataError("all rows have the same relevance; LambdaMART has nothing to learn")
-    sizes = np.diff(rows.groups)
-    data = lightgbm.Dataset(rows.scores, label=grades, group=sizes[sizes > 0], feature_name=list(tasks.scored))
-    params = {
-        "objective": "lambdarank",
-        "label_gain": list(range(_LEVELS + 1)),
-        "monotone_constraints": [1 if tasks[task].goal == "up" else -1 for task in tasks.scored],
-        "monotone_constraints_method": "basic",
-        "num_leaves": n_leaves,
-        "learning_rate": learning_rate,
-        "min_data_in_leaf": 20,
-        "seed": seed,
-        "deterministic": True,
-        "num_threads": n_threads,
-        "verbosity": -1,
-    }
-    booster = lightgbm.train(params, data, num_boost_round=n_trees)
-    return LambdaMart(tasks.scored, booster.model_to_string())
+
+    def __init__(self, rows: Rows, inputs: Inputs, options: Mapping[str, Any], seed: int) -> None:
+        self.options = with_defaults("lambdamart", DEFAULTS, options)
+        if not 2 <= self.options["n_leaves"] <= MAX_LEAVES:
+            raise ConfigError(f"lambdamart: n_leaves {self.options['n_leaves']} must be from 2 to {MAX_LEAVES}")
+        self._pairs = pairs(rows, seed)
+        self._rows, self._inputs = rows, inputs
+        self._table = np.concatenate([rows.x, rows.s], axis=1)
+        self._forest = Forest.empty()
+        by_ndcg = one_of("lambdamart", self.options, "metric", ("auc", "ndcg")) == "ndcg"
+        self._parameters: dict[str, Any] = {
+            "objective": "lambdarank" if by_ndcg else self._lambdas,
+            "monotone_constraints": [*inputs.signs, *(0 for _ in inputs.context)],
+            "monotone_constraints_method": "basic",
+            "num_leaves": self.options["n_leaves"],
+            "learning_rate": self.options["learning_rate"],
+            "min_data_in_leaf": self.options["min_rows"],
+            "lambda_l2": self.options["l2"],
+            "seed": seed,
+            "deterministic": True,
+            "force_row_wise": True,
+            "num_threads": 1,
+            "verbosity": -1,
+        }
+        self._data: dict[str, Any] = {}
+        if by_ndcg:
+            grade, worth = _grades(rows.relevance)
+            self._parameters["label_gain"] = worth
+            sizes = np.diff(rows.groups)
+            self._data = {"label": grade, "group": sizes[sizes > 0]}
+
+    def round(self, number: int) -> None:
+        """Grow trees on what the forest so far leaves to be done."""
+        so_far = self.strategy().values(self._rows.x, self._rows.s)
+        data = lightgbm.Dataset(self._table, init_score=so_far, params={"verbosity": -1, "num_threads": 1}, **self._data)
+        booster = lightgbm.train(self._parameters, data, num_boost_round=self.options["trees_a_round"])
+        self._forest = self._forest.plus(_forest(booster.dump_model()["tree_info"]))
+
+    def strategy(self, calibration: Calibration | None = None) -> LambdaMart:
+        """The forest so far."""
+        return LambdaMart(self._inputs, self._forest, calibration)
+
+    def state(self) -> dict[str, AnyArray]:
+        """The forest is all that the next round depends on."""
+        return dict(self._forest._asdict())
+
+    def restore(self, state: Mapping[str, AnyArray]) -> None:
+        """Go on from a forest."""
+        self._forest = Forest(**state)
+
+    def _lambdas(self, scores: Floats, data: lightgbm.Dataset) -> tuple[Floats, Floats]:
+        """Gradient and curvature `[n]` of the pairwise logistic loss, each pair with its weight."""
+        better, worse, weight = self._pairs
+        wrong = weight / (1.0 + np.exp(np.clip(scores[better] - scores[worse], -50, 50)))
+        curve = wrong * (1.0 - wrong / weight)
+        n = len(scores)
+        gradient = np.bincount(worse, wrong, n) - np.bincount(better, wrong, n)
+        return gradient, np.bincount(worse, curve, n) + np.bincount(better, curve, n)
 
 
-def _grades(rows: Rows) -> np.ndarray:
-    values = np.unique(rows.relevance)
+def _grades(relevance: Floats) -> tuple[AnyArray, list[float]]:
+    """Relevance as whole grades from 0 (at most 16 quantiles), and what each grade is worth."""
+    values = np.unique(relevance)
     if len(values) > _LEVELS:
-        values = np.unique(np.quantile(rows.relevance, np.linspace(0, 1, _LEVELS)))
-    return np.asarray(np.searchsorted(values, rows.relevance, side="right") - 1)
+        values = np.unique(np.quantile(relevance, np.linspace(0, 1, _LEVELS)))
+    grade = np.searchsorted(values, relevance, side="right") - 1
+    return grade, [float(value - values[0]) for value in values]
+
+
+def _forest(trees: list[dict[str, Any]]) -> Forest:
+    """LightGBM's trees as flat arrays."""
+    columns: dict[str, list[Any]] = {name: [] for name in Forest._fields}
+    columns["nodes"], columns["leaves"] = [0], [0]
+    for tree in trees:
+        _add(tree["tree_structure"], columns, columns["nodes"][-1], columns["leaves"][-1])
+        columns["nodes"].append(len(columns["feature"]))
+        columns["leaves"].append(len(columns["leaf"]))
+    real = ("threshold", "leaf")
+    return Forest(**{name: np.array(values, np.float64 if name in real else np.int64) for name, values in columns.items()})
+
+
+def _add(node: dict[str, Any], columns: dict[str, list[Any]], first_node: int, first_leaf: int) -> int:
+    """Append a subtree; its root as a child number."""
+    if "split_feature" not in node:
+        columns["leaf"].append(float(node["leaf_value"]))
+        return first_leaf - len(columns["leaf"])
+    if node["decision_type"] != "<=":
+        raise ConfigError(f"LightGBM split by {node['decision_type']!r}; only '<=' can be served")
+    at = len(columns["feature"])
+    columns["feature"].append(int(node["split_feature"]))
+    columns["threshold"].append(float(node["threshold"]))
+    columns["left"].append(0)
+    columns["right"].append(0)
+    columns["left"][at] = _add(node["left_child"], columns, first_node, first_leaf)
+    columns["right"][at] = _add(node["right_child"], columns, first_node, first_leaf)
+    return at - first_node

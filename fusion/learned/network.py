@@ -1,77 +1,113 @@
-"""The monotone network as it is served: plain numpy, and no weight may be negative."""
+"""The monotone network as it is served: plain numpy, and no weight may be negative.
+
+xMTF's additive form z = sum_k h_k(o_k, s) (per-task transforms h_k bent by the request's context s), with a mixing layer on top.
+Half of the units are convex, half are concave: convex units alone cannot represent a sum of logarithms
+(Runje & Shankaranarayana, Constrained Monotonic Neural Networks, 2023).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import ClassVar, Final, Self
 
 import numpy as np
 
 from core.arrays import AnyArray, Floats
-from core.artefacts import Artefact, tensors
 from core.errors import ArtefactError
-from core.scores import ScoreTable
-from fusion.fused import NO_CONTEXT, Fused
+from fusion.calibrate import Calibration
+from fusion.learned.base import LearnedStrategy
+from fusion.learned.inputs import Inputs
 
-_SHAPES = ("w1", "b1", "w2", "b2", "w3", "skip", "mean", "scale", "sign")
-_EDGE = 1e-6
+POSITIVE: Final = ("slope", "lift", "skip", "mix", "out", "scale", "gate_base")
+_NAMES: Final = (*POSITIVE, "shift", "mix_shift", "mean", "gate", "bend", "context_mean", "context_scale")
 
 
-class MonotoneNetwork:
+class MonotoneNetwork(LearnedStrategy):
     """The trained network as a strategy; it runs in numpy, so serving needs no torch.
 
+    With x_k the standardised logit (or log1p) of score k, turned so that it should rise, and s the standardised context,
+
+        h_k = gate_k(s) * (skip_k x_k + sum_j lift_kj phi_j(slope_kj x_k + shift_kj + (s bend)_kj))
+        final = sum_k h_k + sum_m out_m phi_m(sum_k h_k mix_km + mix_shift_m)
+
+    where gate_k(s) = squareplus(gate_base_k + (s gate)_k) > 0 (1 without context) and phi is squareplus for the first half of its
+    units, its mirror image -squareplus(-z) for the second.
+
     Args:
-        tasks: Score columns; those in `logit` are probabilities and pass through a logit, the others through log1p.
-        arrays: w1 `[T, H]`, b1 `[H]`, w2 `[H, H]`, b2 `[H]`, w3 `[H]`, skip `[T]` (no weight negative),
-            and mean, scale, sign `[T]`.
+        inputs: T tasks and C context names.
+        arrays: slope, lift, shift `[T, J]`; skip, mean, scale, gate_base `[T]`; mix `[T, M]`; out, mix_shift `[M]`;
+            gate `[C, T]`; bend `[C, T * J]`; context_mean, context_scale `[C]`. Those in POSITIVE hold nothing below 0.
     """
 
     kind: ClassVar[str] = "monotone_network"
 
-    def __init__(self, tasks: Sequence[str], logit: Sequence[str], arrays: Mapping[str, AnyArray]) -> None:
-        self.tasks, self.logit = tuple(tasks), tuple(logit)
-        if set(arrays) != set(_SHAPES) or arrays["w1"].shape[0] != len(self.tasks):
-            raise ArtefactError(f"a monotone network needs the arrays {', '.join(_SHAPES)} for its {len(self.tasks)} tasks")
-        self.arrays = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
-        if any((self.arrays[name] < 0).any() for name in ("w1", "w2", "w3", "skip", "scale")):
-            raise ArtefactError("a monotone network must have non-negative weights; these are not, so train it again")
+    def __init__(self, inputs: Inputs, arrays: Mapping[str, AnyArray], calibration: Calibration | None = None) -> None:
+        super().__init__(inputs, calibration)
+        self._arrays = _checked(inputs, arrays)
 
-    @property
-    def requires(self) -> frozenset[str]:
-        """The tasks it reads."""
-        return frozenset(self.tasks)
+    def values(self, x: Floats, s: Floats) -> Floats:
+        """Final scores `[n]`."""
+        a = self._arrays
+        h = self.transforms(x, s)  # (n, T)
+        return np.asarray(h.sum(axis=1) + two_sided(h @ a["mix"] + a["mix_shift"]) @ a["out"])
 
-    def fuse(self, scores: ScoreTable, context: Mapping[str, Any] = NO_CONTEXT) -> Fused:
-        """Final scores for the candidates of one request."""
-        a = self.arrays
-        raw = np.stack([scores[task] for task in self.tasks], axis=1).astype(np.float64)  # (n, T)
-        x = (network_inputs(raw, self.tasks, self.logit) - a["mean"]) * a["scale"] * a["sign"]
-        hidden = _two_sided(x @ a["w1"] + a["b1"])  # (n, H)
-        hidden = _two_sided(hidden @ a["w2"] + a["b2"])
-        return Fused(hidden @ a["w3"] + x @ a["skip"])
+    def transforms(self, x: Floats, s: Floats) -> Floats:
+        """h_k of each score, `[n, T]`: what the fusion makes of a task before tasks meet."""
+        a = self._arrays
+        n_tasks, n_units = a["slope"].shape
+        z = (self.inputs.unbounded(x) - a["mean"]) * a["scale"]  # (n, T)
+        units = z[:, :, None] * a["slope"] + a["shift"]  # (n, T, J)
+        if not len(self.inputs.context):
+            return z * a["skip"] + (two_sided(units) * a["lift"]).sum(axis=2)
+        s = (s - a["context_mean"]) * a["context_scale"]  # (n or 1, C)
+        units += (s @ a["bend"]).reshape(len(s), n_tasks, n_units)
+        gate = squareplus(a["gate_base"] + s @ a["gate"])  # (n or 1, T)
+        return np.asarray(gate * (z * a["skip"] + (two_sided(units) * a["lift"]).sum(axis=2)))
 
-    def to_files(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Configuration and files for an artefact."""
-        return {"tasks": list(self.tasks), "logit": list(self.logit)}, {"network.safetensors": tensors(self.arrays)}
+    def arrays(self) -> dict[str, AnyArray]:
+        """The weights, by name."""
+        return dict(self._arrays)
 
     @classmethod
-    def from_artefact(cls, artefact: Artefact) -> Self:
-        """Read what `to_files` wrote."""
-        return cls(artefact.config["tasks"], artefact.config["logit"], artefact.read_tensors("network.safetensors"))
+    def from_arrays(cls, inputs: Inputs, arrays: Mapping[str, AnyArray], calibration: Calibration | None = None) -> Self:
+        """The inverse of `arrays`; a negative weight is refused."""
+        return cls(inputs, arrays, calibration)
 
 
-def network_inputs(raw: Floats, tasks: Sequence[str], logit: Sequence[str]) -> Floats:
-    """Raw scores `[n, T]` as logits, or log1p where they are not probabilities."""
-    out = np.empty_like(raw)
-    for i, task in enumerate(tasks):
-        if task in logit:
-            p = np.clip(raw[:, i], _EDGE, 1 - _EDGE)
-            out[:, i] = np.log(p / (1 - p))
-        else:
-            out[:, i] = np.log1p(np.maximum(raw[:, i], 0.0))
-    return out
+def squareplus(z: Floats) -> Floats:
+    """(z + sqrt(z^2 + 1)) / 2: positive, rising and convex like softplus, without an exponential (Barron 2021)."""
+    return np.asarray(0.5 * (z + np.sqrt(z * z + 1.0)))
 
 
-def _two_sided(z: Floats) -> Floats:
-    half = z.shape[1] // 2
-    return np.concatenate([np.logaddexp(0.0, z[:, :half]), -np.logaddexp(0.0, -z[:, half:])], axis=1)
+def two_sided(z: Floats) -> Floats:
+    """Squareplus for the first half of the last axis, its mirror image -squareplus(-z) for the second."""
+    half = z.shape[-1] // 2
+    root = np.sqrt(z * z + 1.0)
+    root[..., half:] *= -1.0
+    root += z
+    root *= 0.5
+    return root
+
+
+def _checked(inputs: Inputs, arrays: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+    if set(arrays) != set(_NAMES):
+        raise ArtefactError(f"a monotone network needs the arrays {', '.join(_NAMES)}; got {', '.join(sorted(arrays)) or 'none'}")
+    a = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
+    n_tasks, n_context = len(inputs.tasks), len(inputs.context)
+    units, mixed = a["slope"].shape[-1], a["out"].shape[-1]
+    shapes = {
+        **dict.fromkeys(("slope", "lift", "shift"), (n_tasks, units)),
+        **dict.fromkeys(("skip", "mean", "scale", "gate_base"), (n_tasks,)),
+        "mix": (n_tasks, mixed),
+        "out": (mixed,),
+        "mix_shift": (mixed,),
+        "gate": (n_context, n_tasks),
+        "bend": (n_context, n_tasks * units),
+        **dict.fromkeys(("context_mean", "context_scale"), (n_context,)),
+    }
+    for name, shape in shapes.items():
+        if a[name].shape != shape or not np.isfinite(a[name]).all():
+            raise ArtefactError(f"monotone network: {name} has shape {a[name].shape} or is not finite; expected finite {shape}")
+        if name in POSITIVE and (a[name] < 0).any():
+            raise ArtefactError(f"monotone network: {name} holds a negative weight, so it is not monotone; train it again")
+    return a
