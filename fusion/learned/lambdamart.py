@@ -90,7 +90,8 @@ class LambdaMartLearner:
         curve = wrong * (1.0 - wrong / weight)
         n = len(scores)
         gradient = np.bincount(worse, wrong, n) - np.bincount(better, wrong, n)
-        return gradient, np.bincount(worse, curve, n) + np.bincount(better, curve, n)
+        curvature = np.bincount(worse, curve, n) + np.bincount(better, curve, n)
+        return np.asarray(gradient, np.float64), np.asarray(curvature, np.float64)
 
 
 def _grades(relevance: Floats) -> tuple[AnyArray, list[float]]:
@@ -110,8 +111,9 @@ def _forest(trees: list[dict[str, Any]]) -> Forest:
         _add(tree["tree_structure"], columns, columns["nodes"][-1], columns["leaves"][-1])
         columns["nodes"].append(len(columns["feature"]))
         columns["leaves"].append(len(columns["leaf"]))
-    real = ("threshold", "leaf")
-    return Forest(**{name: np.array(values, np.float64 if name in real else np.int64) for name, values in columns.items()})
+    kinds: dict[str, Any] = dict.fromkeys(columns, np.int64) | dict.fromkeys(("threshold", "leaf"), np.float64)
+    arrays: dict[str, AnyArray] = {name: np.array(values, kinds[name]) for name, values in columns.items()}
+    return Forest(**arrays)
 
 
 def _add(node: dict[str, Any], columns: dict[str, list[Any]], first_node: int, first_leaf: int) -> int:

@@ -43,8 +43,8 @@ class MonotoneLearner:
         self._s_mean, self._s_scale = rows.s.mean(axis=0), _inverse(rows.s.std(axis=0))
         self._z = torch.from_numpy(((logits - self._mean) * self._scale).astype(np.float32))  # (n, T)
         self._s = torch.from_numpy(((rows.s - self._s_mean) * self._s_scale).astype(np.float32))  # (n, C)
-        even = [2 * max(1, self.options[name] // 2) for name in ("n_units", "n_mixed")]
-        self._net = _Net(len(inputs.tasks), len(inputs.context), *even, torch.Generator().manual_seed(seed))
+        n_units, n_mixed = (2 * max(1, self.options[name] // 2) for name in ("n_units", "n_mixed"))
+        self._net = _Net(len(inputs.tasks), len(inputs.context), n_units, n_mixed, torch.Generator().manual_seed(seed))
         self._adam = torch.optim.Adam(self._net.parameters(), lr=self.options["learning_rate"])
 
     def round(self, number: int) -> None:
@@ -53,7 +53,7 @@ class MonotoneLearner:
         draw = self._draw_lists if self._listwise else self._draw_pairs
         for loss in draw(rng):
             self._adam.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self._adam.step()
 
     def _draw_pairs(self, rng: np.random.Generator) -> Iterator[torch.Tensor]:

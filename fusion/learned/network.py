@@ -58,7 +58,7 @@ class MonotoneNetwork(LearnedStrategy):
         z = (self.inputs.unbounded(x) - a["mean"]) * a["scale"]  # (n, T)
         units = z[:, :, None] * a["slope"] + a["shift"]  # (n, T, J)
         if not len(self.inputs.context):
-            return z * a["skip"] + (two_sided(units) * a["lift"]).sum(axis=2)
+            return np.asarray(z * a["skip"] + (two_sided(units) * a["lift"]).sum(axis=2))
         s = (s - a["context_mean"]) * a["context_scale"]  # (n or 1, C)
         units += (s @ a["bend"]).reshape(len(s), n_tasks, n_units)
         gate = squareplus(a["gate_base"] + s @ a["gate"])  # (n or 1, T)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from core.tasks import TaskSet, TaskSpec
 from fusion.calibrate import fit
@@ -26,7 +27,7 @@ def made(name: str) -> Learned:
     """One of NAMES, learned with few rounds."""
     kind, _, variant = name.partition("_")
     kind = "lambdamart" if kind == "student" else kind
-    options = {**(SMALL if kind == "lambdamart" else QUICK)}
+    options: dict[str, Any] = {**(SMALL if kind == "lambdamart" else QUICK)}
     options |= {"ndcg": {"metric": "ndcg"}, "listwise": {"loss": "listwise"}}.get(variant, {})
     return learn(
         kind,

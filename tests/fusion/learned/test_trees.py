@@ -32,7 +32,7 @@ def test_the_masks_give_the_trees_answers() -> None:
     onto = np.stack([RNG.choice(forest.threshold, 500), RNG.choice(forest.threshold, 500)], axis=1)
     rows = np.concatenate([x, onto, [[-1e300, 1e300], [0.0, -0.0]]])
     ours = LambdaMart(TWO, forest).values(rows, np.zeros((1, 0)))
-    np.testing.assert_allclose(ours, model.predict(rows), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(ours, np.asarray(model.predict(rows)), rtol=0, atol=1e-12)
 
 
 def test_unconstrained_trees_are_refused_and_constrained_ones_are_not() -> None:
