@@ -1,0 +1,1 @@
+"""Learners of batch-RL policies on RLlib's RLModule, TorchLearner and LearnerGroup: the only room of fusion that knows Ray."""
