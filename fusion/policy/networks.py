@@ -7,6 +7,7 @@ in [-1, 1]. `to_config` and its state are all that an artefact needs; `build` is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -69,7 +70,7 @@ class Joint(nn.Module):
         self.other_weight = nn.Parameter(_uniform((m, n_other, hidden[0]), fan_in))
         self.first_bias = nn.Parameter(_uniform((m, 1, hidden[0]), fan_in))
         sizes = [*hidden, n_out]
-        pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+        pairs = list(pairwise(sizes))
         self.weights = nn.ParameterList([nn.Parameter(_uniform((m, a, b), a)) for a, b in pairs])
         self.biases = nn.ParameterList([nn.Parameter(_uniform((m, 1, b), a)) for a, b in pairs])
 
@@ -97,11 +98,12 @@ class Joint(nn.Module):
 
 
 class ActionForm(nn.Module):
-    """Critics whose dependence on the action has a form, Q_j(s, a) = v_j(s) + b_j(s) f(a) [- c_j(s) f(a)^2 / 2]. Ours, not the papers'.
+    """Critics whose dependence on the action has a form (ours, not the papers'): Q_j(s, a) = v_j(s) + b_j(s) f(a).
 
-    `linear`: f(a) = a. `quadratic`: the curvature c_j > 0 too. `direction`: f(a) is the unit vector of the weights that `a` stands for,
-    each as a share of its largest value: a formula that is linear in its weights ranks alike whatever their scale, so the value
-    cannot depend on it. `gate` are the columns of the state that may tilt the action's effect, all by default.
+    `linear`: f(a) = a. `quadratic`: less c_j(s) f(a)^2 / 2 with c_j > 0. `direction`: f(a) is the unit vector of the weights
+    that `a` stands for, each as a share of its largest value: a formula that is linear in its weights ranks alike whatever
+    their scale, so the value cannot depend on it. `gate` are the columns of the state that may tilt the action's effect, all
+    by default.
     """
 
     gate: Tensor
@@ -139,7 +141,9 @@ class ActionForm(nn.Module):
         if self.form != "direction":
             return action
         weights = self.low + (action + 1) * 0.5 * (self.high - self.low)
-        return weights / weights.norm(dim=-1, keepdim=True).clamp(min=1e-3)
+        length = torch.linalg.vector_norm(weights, dim=-1, keepdim=True)
+        unit: Tensor = weights / length.clamp(min=1e-3)
+        return unit
 
     def forward(self, state: Tensor, action: Tensor) -> Tensor:
         """State `[B, n_state]`, actions `[B, K, n_params]` to `[m, B, K, 1]`."""
@@ -211,7 +215,7 @@ class Actor(PolicyNet):
         self.standardise = Standardise(n_obs)
         sizes = [n_obs, *hidden, n_params * (2 if std else 1)]
         layers: list[nn.Module] = []
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+        for a, b in pairwise(sizes):
             layers += [nn.Linear(a, b), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
 
@@ -314,7 +318,7 @@ def build(config: Mapping[str, Any]) -> PolicyNet:
     (torch.Size([5, 2]), True)
     """
     kind = config.get("kind")
-    if kind not in NETS:
+    if not isinstance(kind, str) or kind not in NETS:
         raise ConfigError(f"unknown policy net {kind!r}; nets are {', '.join(NETS)}")
     try:
         return NETS[kind](**{name: value for name, value in config.items() if name != "kind"})

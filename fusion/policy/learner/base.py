@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import gymnasium
 import numpy as np
@@ -45,7 +45,7 @@ class FusionConfig(AlgorithmConfig):
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
         self.settings: dict[str, Any] = dict(self.DEFAULTS)
-        self.lr = None  # each network has its own
+        self.lr: Any = None  # each network has its own
 
     def fusion(self, **settings: Any) -> Self:
         """Change settings by name.
@@ -59,16 +59,12 @@ class FusionConfig(AlgorithmConfig):
             self.settings[name] = value
         return self
 
-    def shaped(
-        self, n_obs: int, low: Sequence[float], high: Sequence[float], *, group_weights: Sequence[float] = (1.0,)
-    ) -> Self:
+    def shaped(self, n_obs: int, low: Sequence[float], high: Sequence[float], *, group_weights: Sequence[float] = (1.0,)) -> Self:
         """Say how wide states are, what ranges actions stand for, and what the reward's groups weigh."""
         spaces = [gymnasium.spaces.Box(-1.0, 1.0, (n,), np.float32) for n in (n_obs, len(low))]
         ranges = [[float(x) for x in low], [float(x) for x in high]]
         model = {"n_obs": n_obs, "ranges": ranges, "group_weights": list(group_weights), "settings": self.settings}
-        spec = RLModuleSpec(
-            module_class=self.MODULE, observation_space=spaces[0], action_space=spaces[1], model_config=model
-        )
+        spec = RLModuleSpec(module_class=self.MODULE, observation_space=spaces[0], action_space=spaces[1], model_config=model)
         return self.environment(observation_space=spaces[0], action_space=spaces[1]).rl_module(rl_module_spec=spec)
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
@@ -86,20 +82,25 @@ class FusionModule(TorchRLModule):
     policy: PolicyNet
 
     @property
+    def model(self) -> Mapping[str, Any]:
+        """What `FusionConfig.shaped` said: `n_obs`, `ranges`, `group_weights`, `settings`."""
+        return cast(Mapping[str, Any], self.model_config)
+
+    @property
     def settings(self) -> Mapping[str, Any]:
         """The algorithm's settings."""
-        found: Mapping[str, Any] = self.model_config["settings"]
+        found: Mapping[str, Any] = self.model["settings"]
         return found
 
     @property
     def sizes(self) -> tuple[int, int]:
         """Widths of a state and of an action."""
-        return int(self.model_config["n_obs"]), len(self.model_config["ranges"][0])
+        return int(self.model["n_obs"]), len(self.model["ranges"][0])
 
     def make_critics(self, m: int) -> Joint | ActionForm:
         """`m` critics of the form that the settings name."""
         s = self.settings
-        return critics(s["critic"], *self.sizes, s["hidden"], m, gate=s["gate"], ranges=self.model_config["ranges"])
+        return critics(s["critic"], *self.sizes, s["hidden"], m, gate=s["gate"], ranges=self.model["ranges"])
 
     def optimised(self) -> Mapping[str, tuple[Sequence[nn.Parameter], float]]:
         """Parameters and learning rate of each loss, by its name."""
@@ -116,6 +117,10 @@ class FusionModule(TorchRLModule):
 class FusionLearner(TorchLearner):
     """The update of one algorithm: `losses` is all that an algorithm writes."""
 
+    net: FusionModule
+    generator: torch.Generator
+    n_updates: int
+
     def build(self) -> None:
         """Make the networks from the seed, and the optimisers."""
         seed = int(self.config.seed or 0)
@@ -123,14 +128,14 @@ class FusionLearner(TorchLearner):
         self.generator = torch.Generator().manual_seed(seed + 1)
         self.n_updates = 0
         super().build()
-        net = self.module[DEFAULT_MODULE_ID]
-        self.net: FusionModule = net.unwrapped() if hasattr(net, "unwrapped") else net
-        self._pairs = [(list(t.parameters()), list(s.parameters())) for t, s in self.net.targets()]
+        net: Any = self.module[DEFAULT_MODULE_ID]
+        self.net = cast(FusionModule, net.unwrapped() if hasattr(net, "unwrapped") else net)
+        self._pairs = [(_values(target), _values(source)) for target, source in self.net.targets()]
         self._optimisers = {name: self.get_optimizer(DEFAULT_MODULE_ID, name) for name in self.net.optimised()}
 
     def configure_optimizers_for_module(self, module_id: str, config: AlgorithmConfig | None = None) -> None:
         """One Adam for each loss."""
-        net = self.module[module_id]
+        net: Any = self.module[module_id]
         for name, (parameters, rate) in net.optimised().items():
             self.register_optimizer(
                 module_id=module_id,
@@ -162,7 +167,8 @@ class FusionLearner(TorchLearner):
         if "trace" in batch:
             return batch["trace"].T
         with torch.no_grad():
-            return self.rewards(batch) + self.net.settings["gamma"] * (1 - batch["terminated"]) * self.next_values(batch)
+            gamma = float(self.net.settings["gamma"])
+            return self.rewards(batch) + gamma * (1 - batch["terminated"]) * self.next_values(batch)
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Batch, fwd_out: Any) -> Tensor:
         """RLlib's name for the sum of the losses."""
@@ -175,7 +181,7 @@ class FusionLearner(TorchLearner):
         for optimiser in self._optimisers.values():
             optimiser.zero_grad(set_to_none=True)
         stepping = [name for name in self._optimisers if name in found]
-        torch.stack([found[name] for name in stepping]).sum().backward()
+        torch.autograd.backward(torch.stack([found[name] for name in stepping]).sum())
         if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
             self._average_gradients()
         for name in stepping:
@@ -192,7 +198,7 @@ class FusionLearner(TorchLearner):
         flat = torch.cat([grad.reshape(-1) for grad in grads])
         torch.distributed.all_reduce(flat)
         flat /= torch.distributed.get_world_size()
-        for grad, part in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
+        for grad, part in zip(grads, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
             grad.copy_(part.view_as(grad))
 
     def snapshot(self) -> dict[str, Any]:
@@ -213,6 +219,10 @@ class FusionLearner(TorchLearner):
         self.n_updates = int(state["n_updates"])
 
 
+def _values(net: nn.Module) -> list[Tensor]:
+    return list(net.parameters())
+
+
 def target_of(net: nn.Module) -> Any:
     """A copy that only soft updates change."""
     return deepcopy(net).requires_grad_(False)
@@ -231,7 +241,9 @@ def frozen(net: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def lambda_returns(reward: Tensor, next_value: Tensor, terminated: Tensor, session: Tensor, *, gamma: float, trace: float) -> Tensor:
+def lambda_returns(
+    reward: Tensor, next_value: Tensor, terminated: Tensor, session: Tensor, *, gamma: float, trace: float
+) -> Tensor:
     """G_t = r_t + gamma (1 - terminated_t) ((1 - lambda) V(s_t+1) + lambda G_t+1), by session; the last row's G_t+1 is V(s_t+1).
 
     Not corrected for the difference between the logging and the learned policy (Peng's Q(lambda), Kozuno et al. 2021): what an
@@ -253,7 +265,7 @@ def lambda_returns(reward: Tensor, next_value: Tensor, terminated: Tensor, sessi
     left = end - index
     order = torch.argsort(left, stable=True)
     counts = torch.bincount(left)
-    for rows in order.split(counts.tolist())[1:]:
+    for rows in torch.split(order, counts.tolist())[1:]:
         mixed = (1 - trace) * next_value[:, rows] + trace * returns[:, rows + 1]
         returns[:, rows] = reward[:, rows] + alive[rows] * mixed
     return returns

@@ -28,7 +28,7 @@ class BatchRlMtfModule(FusionModule):
             rho=s["rho"],
             critic=s["critic"],
             gate=s["gate"],
-            ranges=self.model_config["ranges"],
+            ranges=self.model["ranges"],
         )
         self.target_perturbation, self.target_critics = target_of(self.policy.perturbation), target_of(self.policy.critics)
 
@@ -73,7 +73,7 @@ class BatchRlMtfLearner(FusionLearner):
         z = mean + log_std.exp() * torch.randn(mean.shape, generator=self.generator)
         again = self.net.policy.decode(state, z[:, None])[:, 0]
         divergence = -0.5 * (1 + 2 * log_std - mean**2 - (2 * log_std).exp()).mean()
-        return nn.functional.mse_loss(again, action) + self.net.settings["kl_weight"] * divergence
+        return nn.functional.mse_loss(again, action) + float(self.net.settings["kl_weight"]) * divergence
 
     def next_values(self, batch: Batch) -> Tensor:
         """max_n min_j Q'_j at s', `[1, B]`."""
@@ -81,8 +81,10 @@ class BatchRlMtfLearner(FusionLearner):
         likely = net.sample(state, self.net.settings["n_samples"], self.generator)
         tries = net.perturb(state, likely, self.net.target_perturbation)
         critics = self.net.target_critics
-        best = best_of_two(critics, state, tries) if isinstance(critics, Joint) else critics(state, tries)[..., 0].amin(0).amax(1)
-        return best[None]
+        if isinstance(critics, Joint):
+            return best_of_two(critics, state, tries).unsqueeze(0)
+        value: Tensor = critics(state, tries)[..., 0].amin(0).amax(1)
+        return value[None]
 
 
 def best_of_two(critics: Joint, state: Tensor, tries: Tensor) -> Tensor:

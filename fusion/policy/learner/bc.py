@@ -14,6 +14,8 @@ from fusion.policy.networks import Actor
 class BcModule(FusionModule):
     """An actor alone."""
 
+    policy: Actor
+
     def setup(self) -> None:
         """Make the network."""
         self.policy = Actor(*self.sizes, self.settings["hidden"])

@@ -42,8 +42,9 @@ class CqlSacModule(FusionModule):
 
 
 class CqlSacLearner(FusionLearner):
-    """Critics: (Q_j(s, a) - y)^2 / 2 + conservative * (log E_u exp Q_j - Q_j(s, a)), y = r + gamma (1 - terminated) min_j Q'_j(s', a').
+    """Critics: (Q_j(s, a) - y)^2 / 2 + conservative * (log E_u exp Q_j - Q_j(s, a)).
 
+    y = r + gamma (1 - terminated) min_j Q'_j(s', a').
     log E_u exp Q_j is the logarithm of the integral of exp Q_j over the actions, by importance sampling from uniform actions and
     from the policy at s and at s' (CQL(H)); a' is drawn from the policy (its entropy is left out of y, as in CQL's own code).
     Actor: temperature log pi(a | s) - min_j Q_j(s, a), a drawn from pi. Temperature: entropy towards -n_params.
@@ -73,7 +74,8 @@ class CqlSacLearner(FusionLearner):
     def next_values(self, batch: Batch) -> Tensor:
         """min_j Q'_j at an action drawn at s', `[1, B]`."""
         after, _ = self.draw(batch["next_state"], 1)
-        return self.net.target_critics(batch["next_state"], after)[:, :, 0, 0].amin(0, keepdim=True)
+        q: Tensor = self.net.target_critics(batch["next_state"], after)[:, :, 0, 0]
+        return q.amin(0, keepdim=True)
 
     def draw(self, state: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """`k` actions a state from the policy, `[B, k, P]`, and their log densities `[B, k]`."""

@@ -48,8 +48,8 @@ class IqlModule(FusionModule):
 class IqlLearner(FusionLearner):
     """Value: the `expectile` of min_j Q'_j(s, a); critics: (Q_j(s, a) - r - gamma (1 - terminated) V(s'))^2.
 
-    Actor, extraction `awr` (the paper's): exp(inverse_temperature (Q' - V)), at most 100, times |mu(s) - a|^2. Extraction `gradient`
-    (Park et al. 2024 found it better): -alpha Q_1(s, mu(s)) / mean |Q| + |mu(s) - a|^2, as td3_bc.
+    Actor, extraction `awr` (the paper's): exp(inverse_temperature (Q' - V)), at most 100, times |mu(s) - a|^2. Extraction
+    `gradient` (Park et al. 2024 found it better): -alpha Q_1(s, mu(s)) / mean |Q| + |mu(s) - a|^2, as td3_bc.
     """
 
     net: IqlModule
@@ -62,7 +62,10 @@ class IqlLearner(FusionLearner):
             target_q = net.target_critics(state, logged)[:, :, 0, 0].amin(0)
         value = net.value(state)[:, 0]
         q = net.critics(state, logged)[:, :, 0, 0]
-        found = {"value": expectile_loss(target_q - value, s["expectile"]), "critic": ((q - self.target(batch)) ** 2).mean(1).sum()}
+        found = {
+            "value": expectile_loss(target_q - value, s["expectile"]),
+            "critic": ((q - self.target(batch)) ** 2).mean(1).sum(),
+        }
         action = net.policy.mean_action(state)
         if s["extraction"] == "awr":
             weight = torch.exp(s["inverse_temperature"] * (target_q - value.detach())).clamp(max=100.0)
@@ -76,7 +79,8 @@ class IqlLearner(FusionLearner):
 
     def next_values(self, batch: Batch) -> Tensor:
         """V(s'), `[1, B]`."""
-        return self.net.value(batch["next_state"]).T
+        value: Tensor = self.net.value(batch["next_state"])
+        return value.T
 
 
 def expectile_loss(gap: Tensor, expectile: float) -> Tensor:

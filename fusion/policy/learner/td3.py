@@ -16,6 +16,9 @@ from fusion.policy.networks import Actor
 class Td3Module(FusionModule):
     """An actor, `n_critics` critics and their targets."""
 
+    policy: Actor
+    target_policy: Actor
+
     def setup(self) -> None:
         """Make the networks."""
         s = self.settings
@@ -56,7 +59,8 @@ class Td3Learner(FusionLearner):
         action = self.net.target_policy.mean_action(batch["next_state"])
         noise = torch.randn(action.shape, generator=self.generator) * s["target_noise"]
         action = (action + noise.clamp(-s["noise_clip"], s["noise_clip"])).clamp(-1.0, 1.0)
-        return self.net.target_critics(batch["next_state"], action[:, None])[:, :, 0, 0].amin(0, keepdim=True)
+        q: Tensor = self.net.target_critics(batch["next_state"], action[:, None])[:, :, 0, 0]
+        return q.amin(0, keepdim=True)
 
     def actor_loss(self, batch: Batch) -> Tensor:
         """-mean Q(s, mu(s))."""
@@ -65,7 +69,7 @@ class Td3Learner(FusionLearner):
     def judged(self, state: Tensor, action: Tensor) -> Tensor:
         """What the actor climbs, `[B]`: the first critic, or with `actor_critic: mean` the mean of all."""
         with frozen(self.net.critics):
-            q = self.net.critics(state, action[:, None])[:, :, 0, 0]
+            q: Tensor = self.net.critics(state, action[:, None])[:, :, 0, 0]
         return q[0] if self.net.settings["actor_critic"] == "first" else q.mean(0)
 
 

@@ -28,7 +28,8 @@ class Td3BcLearner(Td3Learner):
         else:
             logged = self.judged(batch["state"], batch["action"]) - self.judged(batch["state"], action * 0)
             scale = logged.detach().std()
-        return -s["alpha"] * q.mean() / scale.clamp(min=1e-6) + nn.functional.mse_loss(action, batch["action"])
+        near = nn.functional.mse_loss(action, batch["action"])
+        return near - float(s["alpha"]) * q.mean() / scale.clamp(min=1e-6)
 
 
 class Td3BcConfig(Td3Config):
@@ -37,5 +38,3 @@ class Td3BcConfig(Td3Config):
     DEFAULTS: ClassVar[Mapping[str, Any]] = {**Td3Config.DEFAULTS, "alpha": 2.5, "q_scale": "mean"}
     MODULE: ClassVar[type[FusionModule]] = Td3Module
     LEARNER: ClassVar[type[FusionLearner]] = Td3BcLearner
-
-

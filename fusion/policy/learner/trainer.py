@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -108,9 +108,7 @@ def train(
     if writer is not None:
         writer.close()
     net = deployed(loop.learner, loop.rows)
-    return Trained(
-        algorithm, dict(config.settings), net, tuple(history), status, loop.n_updates, seconds, seed, str(run["data"])
-    )
+    return Trained(algorithm, dict(config.settings), net, tuple(history), status, loop.n_updates, seconds, seed, str(run["data"]))
 
 
 class Loop:
@@ -118,7 +116,7 @@ class Loop:
 
     def __init__(self, config: FusionConfig, table: Transitions, *, rank: int = 0, n_workers: int = 1) -> None:
         torch.set_num_threads(max(1, torch.get_num_threads()))
-        self.learner: FusionLearner = config.build_learner()
+        self.learner = cast(FusionLearner, config.build_learner())
         self.start(table, rank=rank, n_workers=n_workers)
 
     def start(self, table: Transitions, *, rank: int, n_workers: int) -> None:

@@ -15,14 +15,16 @@ from fusion.policy.networks import Actor
 
 
 class UnifiedRlModule(FusionModule):
-    """An actor and `n_groups` times `n_critics` critics, with targets. `shift` `[n_groups]` makes every group's reward at least 0."""
+    """An actor and `n_groups` times `n_critics` critics, with targets; `shift` makes every group's reward at least 0."""
 
+    policy: Actor
+    target_policy: Actor
     shift: Tensor
     group_weights: Tensor
 
     def setup(self) -> None:
         """Make the networks."""
-        s, weights = self.settings, self.model_config["group_weights"]
+        s, weights = self.settings, self.model["group_weights"]
         self.n_groups = len(weights)
         self.register_buffer("group_weights", torch.tensor(weights, dtype=torch.float32))
         self.register_buffer("shift", torch.zeros(self.n_groups))
@@ -48,8 +50,8 @@ class UnifiedRlLearner(FusionLearner):
 
     Critics: (Q_ij(s, a) - y_ij)^2, y_ij = r_i + gamma (1 - terminated) phi(mu'(s')) Q'_ij(s', mu'(s')).
     Actor: -sum_i w_i mean_j Q_ij(s, mu(s)) + eta d(mu(s)) + lambda sum_i w_i std_j Q_ij(s, mu(s)).
-    d is the squared distance of an action to the logging box, phi = exp(-distance / box): 0 and 1 inside. Rewards are shifted to be
-    non-negative, so that phi never rewards leaving the box.
+    d is the squared distance of an action to the logging box, phi = exp(-distance / box): 0 and 1 inside. Rewards are shifted
+    to be non-negative, so that phi never rewards leaving the box.
     """
 
     net: UnifiedRlModule
@@ -57,7 +59,9 @@ class UnifiedRlLearner(FusionLearner):
     def prepare(self, columns: Mapping[str, Tensor]) -> None:
         """Find the shift; refuse a log whose baseline is unknown."""
         if not bool(torch.isfinite(columns["baseline"]).all()):
-            raise DataError("unified_rl needs the logging policy's baseline of every row; log `baseline`, or name it when loading")
+            raise DataError(
+                "unified_rl needs the logging policy's baseline of every row; log `baseline`, or name it when loading"
+            )
         self.net.shift.copy_((-columns["rewards"].amin(0)).clamp(min=0.0))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
