@@ -60,6 +60,44 @@ def smoothed_means(
     return (sums + strength * prior) / (n[:, None] + strength), n
 
 
+def lifts(
+    key: Ints, time: AnyArray, until: AnyArray, values: Floats, expected: Floats, *, strength: Floats
+) -> tuple[Floats, Floats]:
+    """How much more often than expected things happened in the key's earlier rows: (sum y + s) / (sum e + s), `[n, m]`; n `[n]`.
+
+    With the overall mean p as the expectation of every row, p times the lift is the smoothed mean of strength s / p.
+
+    Args:
+        values, expected: y and e, `[n, m]`; e of a row must itself be known before the row.
+        strength: s of each column, `[m]`, in expected events: how many of them speak for a lift of one.
+
+    >>> key, day, ones = np.array([7, 7]), np.array([1, 2]), np.ones((2, 1))
+    >>> lifts(key, day, day, ones, 0.5 * ones, strength=np.array([0.5]))[0].ravel().tolist()
+    [1.0, 1.5]
+    """
+    both, n = earlier_sums(key, time, np.concatenate([values, expected], 1), until)
+    m = values.shape[1]
+    return (both[:, :m] + strength) / (both[:, m:] + strength), n
+
+
+def best_strengths(
+    key: Ints, time: AnyArray, until: AnyArray, values: Floats, expected: Floats, *, candidates: Floats, rows: AnyArray
+) -> Floats:
+    """For each column of 0/1 values, the candidate strength of `lifts` that foretells `rows` best (least log loss), `[m]`.
+
+    Each row is foretold from earlier rows alone, e times its lift, so the choice needs no rows kept apart.
+    """
+    both, _ = earlier_sums(key, time, np.concatenate([values, expected], 1), until)
+    m = values.shape[1]
+    both, y, e = both[rows], values[rows], expected[rows]
+    losses = []
+    for s in candidates:
+        p = np.clip(e * (both[:, :m] + s) / (both[:, m:] + s), 1e-5, 1 - 1e-3)
+        losses.append(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean(0))
+    found: Floats = candidates[np.argmin(losses, 0)]
+    return found
+
+
 def latest_before(key: Ints, time: AnyArray, until: AnyArray) -> Ints:
     """For every row, the index of the newest row of the same key strictly before `until`, or -1.
 

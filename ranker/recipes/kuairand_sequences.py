@@ -14,7 +14,8 @@ from core.logs import LoggedDataset
 from core.tasks import TaskSet, TaskSpec
 from ranker.features import Feature, FeatureSpec
 from ranker.recipes.base import Recipe
-from ranker.recipes.kuairand import DELAY_MS, FILES
+from ranker.recipes.kuairand import FILES
+from ranker.recipes.kuairand_known import DELAY_MS
 
 AGES_MS = (60_000, 300_000, 1_800_000, 7_200_000, 86_400_000, 259_200_000, 604_800_000)
 AGE_NAMES = ("<1 min", "<5 min", "<30 min", "<2 h", "<1 d", "<3 d", "<1 w", "older")

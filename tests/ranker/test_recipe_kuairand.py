@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import DataError
 from ranker.config import TrainConfig
-from ranker.recipes import kuairand
+from ranker.recipes import kuairand, kuairand_known
 from ranker.train import train
 
 DAYS = [20220425 + i for i in range(6)] + [20220501 + i for i in range(6)]
@@ -37,7 +37,7 @@ def write(folder: Path, *, flip_after: int | None = None) -> Path:
     log = pd.concat([log, log.iloc[:50]])  # fully duplicated rows, as upstream has them
     folder.mkdir(exist_ok=True)
     log.to_parquet(folder / kuairand.FILES["log"])
-    users = {name: rng.integers(0, 3, n_users) for name in (*kuairand._USER_IDS, *kuairand._USER_NUMBERS[:4])}
+    users = {name: rng.integers(0, 3, n_users) for name in (*kuairand._USER_IDS, *kuairand._USER_NUMBERS)}
     pd.DataFrame({"user_id": np.arange(n_users), **users}).to_csv(folder / kuairand.FILES["users"], index=False)
     items = {
         "video_id": np.arange(n_items),
@@ -62,7 +62,7 @@ def write(folder: Path, *, flip_after: int | None = None) -> Path:
 
 @pytest.fixture(autouse=True)
 def few_factors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kuairand, "FACTORS", 4)
+    monkeypatch.setattr(kuairand_known, "FACTORS", 4)
 
 
 def test_split_by_day_without_duplicates(tmp_path: Path) -> None:
@@ -80,7 +80,8 @@ def test_later_labels_change_no_earlier_feature(tmp_path: Path, fresh: str) -> N
     columns = [c for c in kuairand.spec_for().columns() if c != "tags"]
     pd.testing.assert_frame_equal(a.loc[early, columns], b.loc[early, columns])
     late = a["date"] > 20220504
-    assert not np.array_equal(a.loc[late, "user_click"], b.loc[late, "user_click"])
+    for column in ("user_click", "item_click", "expected_click"):
+        assert not np.array_equal(a.loc[late, column], b.loc[late, column])
 
 
 def test_statistics_by_day_ignore_the_day_itself(tmp_path: Path) -> None:
@@ -89,6 +90,32 @@ def test_statistics_by_day_ignore_the_day_itself(tmp_path: Path) -> None:
     per_user = frame[frame["date"] < DAYS[3]].groupby("user_id").size()
     today = frame[frame["date"] == DAYS[3]]
     assert np.array_equal(today["user_n"], today["user_id"].map(per_user).fillna(0))
+
+
+def test_a_users_own_answers_of_the_day_are_not_known(tmp_path: Path) -> None:
+    a = kuairand.features(write(tmp_path / "a"), fresh="moment")
+    b = kuairand.features(write(tmp_path / "b", flip_after=DAYS[7]), fresh="moment")
+    day = (a["date"] == DAYS[8]).to_numpy()
+    own = [c for c in kuairand_known.COLUMNS if c.startswith(("user_click", "user_mean", "user_n", "user_before"))]
+    pd.testing.assert_frame_equal(a.loc[day, own], b.loc[day, own])
+    assert not np.array_equal(a.loc[day, "item_click"], b.loc[day, "item_click"])  # others' answers are, ten minutes later
+
+
+def test_counts_of_the_histories(tmp_path: Path) -> None:
+    frame = kuairand.features(write(tmp_path))
+    history = pd.read_parquet(tmp_path / kuairand.FILES["history"]).set_index("user_id")
+    row = frame.iloc[17]
+    watched = list(history.loc[row["user_id"], "watch_seq"])
+    assert row["user_before_watch"] == len(watched)
+    assert row["item_before_watch"] == sum(list(seq).count(row["item_id"]) for seq in history["watch_seq"])
+    many, few = row["user_before_watch"], row["user_before_like"]
+    assert row["user_before_like_rate"] == np.log((few + 1) / (many + 5))
+
+
+def test_every_column_of_the_spec_is_made_and_none_beside(tmp_path: Path) -> None:
+    frame = kuairand.features(write(tmp_path))
+    assert set(kuairand_known.COLUMNS) <= set(frame.columns)
+    assert set(kuairand_known.COLUMNS) <= set(kuairand.spec_for().columns())
 
 
 def test_it_trains(tmp_path: Path) -> None:

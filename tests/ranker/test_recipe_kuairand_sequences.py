@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranker.recipes import kuairand
-from ranker.recipes.kuairand import DELAY_MS
+from ranker.recipes.kuairand_known import DELAY_MS
 from ranker.recipes.kuairand_sequences import AGE_NAMES, ITEM_PARTS, latest, with_degree, with_sequences
 
 DATA = Path(os.environ.get("SCOREFUSION_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "kuairand_pure"
