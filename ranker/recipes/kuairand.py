@@ -17,6 +17,8 @@ from ranker.features import Feature, FeatureSpec, Missing, Side
 from ranker.recipes.base import Recipe
 from ranker.recipes.kuairand_known import BINARY, COLUMNS, MAIN, known
 
+__all__ = ["BINARY", "CONFIG", "FILES", "LABELS", "MAIN", "TEST_TO", "TRAIN_TO", "VALID_TO", "features", "load", "spec_for"]
+
 LABELS = {
     "is_click": "click",
     "long_view": "long_view",

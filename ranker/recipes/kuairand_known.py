@@ -137,10 +137,10 @@ def before(frame: pd.DataFrame, items: pd.DataFrame, history: pd.DataFrame) -> d
     for seq in SEQUENCES:
         opened = _opened(history, seq)
         counts = opened["user_id"].value_counts()
-        found[f"user_before_{seq}"] = frame["user_id"].map(counts).fillna(0).to_numpy(float)
+        found[f"user_before_{seq}"] = np.asarray(frame["user_id"].map(counts).fillna(0), float)
         for what, column in OF_ITEM.items():
             values = opened["item_id"] if what == "item" else opened["item_id"].map(of_item[column])
-            found[f"{what}_before_{seq}"] = frame[column].map(values.value_counts()).fillna(0).to_numpy(float)
+            found[f"{what}_before_{seq}"] = np.asarray(frame[column].map(values.value_counts()).fillna(0), float)
         pairs = opened.assign(first_tag=values)[["user_id", "first_tag"]].value_counts().rename("n").reset_index()
         joined = frame[["user_id", "first_tag"]].merge(pairs, on=["user_id", "first_tag"], how="left")
         found[f"tag_in_{seq}"] = joined["n"].fillna(0).to_numpy(float)
