@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from core.arrays import Columns, Floats, Ints
+from core.arrays import Columns, Floats, Floats32, Ints
 from core.scores import ScoreTable
 
 SCORE = "score_"  # a task's logged prediction is the column `score_<task>`
@@ -53,7 +53,30 @@ class Slate:
     degraded: str | None = None
 
 
-# One row a request. `candidates` and `candidate_scores` (float16, row-major [n, n_tasks]) are kept for a share of requests.
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a policy saw and did for one request, as the log keeps it for learning.
+
+    Shapes: `state` `[n_obs]`; `action`, `baseline` `[n_params]` in [-1, 1], what was done and what would have been done without
+    exploring. `component` names what the action was drawn from (empty without exploration), `component_density` is that
+    component's density there, and `box` half the width of the box around the baseline (NaN without one).
+    """
+
+    state: Floats32
+    action: Floats32
+    baseline: Floats32
+    component: str = ""
+    component_density: float = float("nan")
+    box: float = float("nan")
+
+    @property
+    def explores(self) -> bool:
+        """Whether the action was drawn at random."""
+        return bool(self.component)
+
+
+# One row a request. `candidates` and `candidate_scores` (float16, row-major [n, n_tasks]) are kept for a share of requests and
+# wherever a policy explores; `session` and `step` are the caller's; what follows is a policy's `Decision`, null for others.
 REQUEST_SCHEMA = pa.schema(
     [
         ("request_id", pa.string()),
@@ -71,6 +94,14 @@ REQUEST_SCHEMA = pa.schema(
         ("degraded", pa.string()),
         ("candidates", pa.binary()),
         ("candidate_scores", pa.binary()),
+        ("session", pa.string()),
+        ("step", pa.int32()),
+        ("state", pa.list_(pa.float32())),
+        ("action", pa.list_(pa.float32())),
+        ("baseline", pa.list_(pa.float32())),
+        ("component", pa.string()),
+        ("component_density", pa.float64()),
+        ("box", pa.float64()),
     ]
 )
 

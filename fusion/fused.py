@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from core.arrays import Floats
 from core.artefacts import Artefact
+from core.events import Decision
 from core.scores import ScoreTable
 
 NO_CONTEXT: Mapping[str, Any] = {}
@@ -22,12 +23,16 @@ class Fused:
         weights: The parameters that were used, by name.
         propensity: Density (or probability) of the action behind them; 1 for a deterministic strategy.
         n_nonfinite: Results that the formula's floor replaced.
+        note: Why the answer is less than was asked for (a policy without its state); None when it is not.
+        decision: What a policy saw and did; None for other strategies.
     """
 
     final: Floats
     weights: Mapping[str, float] = field(default_factory=dict)
     propensity: float = 1.0
     n_nonfinite: int = 0
+    note: str | None = None
+    decision: Decision | None = None
 
 
 @runtime_checkable

@@ -11,6 +11,7 @@ from fusion.formula_strategy import FormulaStrategy, hand_set_strategy
 from fusion.fused import Fused, FusionStrategy, Publishable
 from fusion.learned.network import MonotoneNetwork
 from fusion.learned.trees import LambdaMart
+from fusion.policy.strategy import PolicyStrategy
 from fusion.rank_fusion import RankFusion
 
 __all__ = ["FormulaStrategy", "Fused", "FusionStrategy", "Publishable", "hand_set_strategy", "load_strategy", "publish"]
@@ -78,4 +79,5 @@ STRATEGIES: Mapping[str, type[Publishable]] = {
     "rank_fusion": RankFusion,
     "lambdamart": LambdaMart,
     "monotone_network": MonotoneNetwork,
+    "policy": PolicyStrategy,
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from core.arrays import Ints
-from core.events import Request, Slate
+from core.events import Decision, Request, Slate
 from core.scores import ScoreTable
 from serving import stages
 from serving.release import Release
@@ -40,7 +40,7 @@ Assign = Callable[[Request], Mapping[str, Assignment]]
 class Ranked:
     """A slate with what the log, the metrics and an explanation want to know beside it.
 
-    `table` holds every candidate's scores; `stage_ms` follows `STAGES`.
+    `table` holds every candidate's scores; `stage_ms` follows `STAGES`; `decision` is a policy's.
     """
 
     request: Request
@@ -52,6 +52,7 @@ class Ranked:
     unknown_user: bool
     stage_ms: tuple[float, ...]
     plan_version: int = 0
+    decision: Decision | None = None
 
 
 class Engine:
@@ -132,16 +133,15 @@ class Engine:
         )
         t5 = clock()
         timings = ((t1 - t0) * 1e3, (t2 - t1) * 1e3, (t3 - t2) * 1e3, (t4 - t3) * 1e3, (t5 - t4) * 1e3)
-        return Ranked(
-            request, slate, table, page, assignments, gathered.n_unknown, gathered.unknown_user, timings, self._plan_version
-        )
+        unknown, stranger, version = gathered.n_unknown, gathered.unknown_user, self._plan_version
+        return Ranked(request, slate, table, page, assignments, unknown, stranger, timings, version, fused.decision)
 
     def explain(self, ranked: Ranked) -> list[dict[str, float]] | None:
         """Each shown item's contribution per task, where the strategy can tell."""
         explain: Any = getattr(self.release.strategies.get(ranked.slate.strategy), "explain", None)
         if explain is None:
             return None
-        context = stages.fusion_context(ranked.request)
+        context = stages.fusion_context(ranked.request, self.release)
         try:
             return [dict(explain(ranked.table, int(row), context)) for row in ranked.order]
         except Exception:

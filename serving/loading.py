@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,15 +104,18 @@ def load(settings: Settings) -> Loaded:
             raise ConfigError(
                 f"strategy {name!r} was fitted to the scores of {parent}, not of {ranker.label}; fit it again or serve that"
             )
-    tables = load_tables(settings, predictor)
+    strategies = {name: load_strategy(artefact) for name, artefact in artefacts.items()}
+    users = LoggedDataset.from_parquet(settings.resolve(settings.users))
+    tables = load_tables(settings, predictor, users)
     plan = load_plan(settings)
     release = Release(
         ScoringPredictor(predictor),
         tables,
-        {name: load_strategy(artefact) for name, artefact in artefacts.items()},
+        strategies,
         (plan.plan.default_strategy if plan is not None else None) or settings.default_strategy,
         {"ranker": ranker.label, **{name: artefact.label for name, artefact in artefacts.items()}},
         {name: _kind(artefact.config) for name, artefact in artefacts.items()},
+        profiles(users, [column for strategy in strategies.values() for column in getattr(strategy, "user_columns", ())]),
     )
     engine = Engine(
         release,
@@ -131,18 +134,40 @@ def load(settings: Settings) -> Loaded:
     return Loaded(engine, plan, tables, info)
 
 
-def load_tables(settings: Settings, predictor: Predictor) -> FeatureTables:
+def load_tables(settings: Settings, predictor: Predictor, users: LoggedDataset) -> FeatureTables:
     """The item and user tables, encoded by this ranker."""
     spec = predictor.spec
     return FeatureTables(
         predictor,
         LoggedDataset.from_parquet(settings.resolve(settings.items)).columns,
-        LoggedDataset.from_parquet(settings.resolve(settings.users)).columns,
+        users.columns,
         request=[f.column for f in spec.side("request")],
         item_columns=[f.column for f in spec.side("item")],
         numeric={f.column for f in spec.features if f.kind == "dense" or f.bins},
         matrix=item_matrix(predictor),
     )
+
+
+def profiles(users: LoggedDataset, columns: Sequence[str]) -> Callable[[str], Mapping[str, Any]] | None:
+    """The raw columns that policies read, by user id; None where no policy reads any.
+
+    Raises:
+        ConfigError: The user table lacks one.
+    """
+    if not columns:
+        return None
+    missing = [column for column in columns if column not in users]
+    if missing:
+        raise ConfigError(f"a policy's state reads user column {missing[0]!r}; the user table has {', '.join(users)}")
+    row = {str(user): index for index, user in enumerate(users["user_id"].tolist())}
+    values = {column: users[column].tolist() for column in dict.fromkeys(columns)}
+    nobody: Mapping[str, Any] = {}
+
+    def profile(user_id: str) -> Mapping[str, Any]:
+        at = row.get(user_id)
+        return nobody if at is None else {column: entries[at] for column, entries in values.items()}
+
+    return profile
 
 
 def item_matrix(predictor: Predictor) -> Callable[[AnyArray], Encoded] | None:

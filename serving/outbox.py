@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from core.events import ASSIGNMENT_SCHEMA, EXPOSURE_SCHEMA, REQUEST_SCHEMA
+from core.events import ASSIGNMENT_SCHEMA, EXPOSURE_SCHEMA, REQUEST_SCHEMA, Decision
 from serving.engine import Ranked
 
 
@@ -80,13 +81,36 @@ class Outbox:
                 [r.slate.degraded for r in rows],
                 [r.request.candidates.tobytes() if w else None for r, w in zip(rows, whole, strict=True)],
                 [r.table.values.astype(np.float16).tobytes() if w else None for r, w in zip(rows, whole, strict=True)],
+                [_text(r.request.context.get("session")) for r in rows],
+                [_step(r.request.context.get("step")) for r in rows],
+                *_decisions([r.decision for r in rows]),
             ],
             schema=REQUEST_SCHEMA,
         )
 
     def _logs_candidates(self, ranked: Ranked) -> bool:
-        explores = ranked.slate.propensity == ranked.slate.propensity and ranked.slate.propensity != 1.0
+        explores = ranked.decision is not None and ranked.decision.explores
         return explores or (self._share > 0 and self._uniform() < self._share)
+
+
+def _decisions(decisions: Sequence[Decision | None]) -> list[Any]:
+    """The columns of a policy's decision; null for requests that no policy answered."""
+    vectors = [[None if d is None else getattr(d, name) for d in decisions] for name in ("state", "action", "baseline")]
+    component = [None if d is None else d.component for d in decisions]
+    numbers = [[None if d is None else _or_none(getattr(d, name)) for d in decisions] for name in ("component_density", "box")]
+    return [*vectors, component, *numbers]
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _step(value: Any) -> int | None:
+    """The caller's page number, where it is a whole number of a sensible size."""
+    try:
+        return int(value) if value is not None and 0 <= int(value) < 2**31 else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _assignments(rows: Sequence[Ranked]) -> pa.Table:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from core.arrays import Floats, Floats32, Ints
 from core.errors import ConfigError
+from core.events import Decision
 from core.scores import ScoreTable
 
 
@@ -39,7 +40,8 @@ class FeatureSource(Protocol):
 
 
 class Fused(Protocol):
-    """What a strategy answers: the final scores `[n]`, what it multiplied by, and how probable that choice was."""
+    """What a strategy answers: the final scores `[n]`, what it multiplied by, how probable that choice was, why it is less than
+    was asked for (`note`), and what a policy decided."""
 
     @property
     def final(self) -> Floats: ...
@@ -47,6 +49,10 @@ class Fused(Protocol):
     def weights(self) -> Mapping[str, float]: ...
     @property
     def propensity(self) -> float: ...
+    @property
+    def note(self) -> str | None: ...
+    @property
+    def decision(self) -> Decision | None: ...
 
 
 class Strategy(Protocol):
@@ -68,8 +74,8 @@ class Release:
         strategies: By the name that the plan uses.
         default: The strategy of everybody outside every experiment.
         versions: Artefact label by role: `ranker`, and each strategy's name.
-        item_values: Raw item columns that rules read, by name; rows follow `item_rows`.
         kinds: `formula`, `learned` or `policy` by strategy name; formula where it is not said.
+        profile: A user's raw columns by id, for policies whose state reads them; empty for an unknown user.
 
     Raises:
         ConfigError: A strategy needs a task that the ranker does not score, or the default is not among the strategies.
@@ -81,6 +87,7 @@ class Release:
     default: str
     versions: Mapping[str, str]
     kinds: Mapping[str, str] = field(default_factory=dict)
+    profile: Callable[[str], Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         names = self.ranker.names

@@ -11,7 +11,7 @@ import numpy as np
 
 from core.arrays import AnyArray, Floats, Ints
 from core.errors import DataError, RequestError
-from core.events import Request
+from core.events import Decision, Request
 from core.scores import ScoreTable
 from serving.release import FeatureSource, Ranker, Release
 
@@ -31,12 +31,13 @@ class Gathered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """Final scores `[n]` with the name of what made them. NaN marks a candidate that was not scored."""
+    """Final scores `[n]` with the name of what made them, and a policy's decision. NaN marks a candidate that was not scored."""
 
     final: Floats
     strategy: str
     weights: Mapping[str, float]
     propensity: float
+    decision: Decision | None = None
 
 
 def gather(source: FeatureSource, request: Request, reasons: list[str]) -> Gathered:
@@ -86,7 +87,7 @@ def fuse(release: Release, chosen: str, scores: ScoreTable, request: Request, re
             reasons.append("scores:partial" if finite.any() else "scores:not_finite")
         if whole or finite.any():
             part = scores if whole else scores.take(finite)
-            context = fusion_context(request)
+            context = fusion_context(request, release)
             for name in release.ladder(chosen):
                 answer = _try(release, name, part, context, reasons)
                 if answer is not None:
@@ -105,11 +106,14 @@ def order(final: Floats) -> Ints:
     return np.argsort(-final, kind="stable")  # numpy sorts NaN to the end
 
 
-def fusion_context(request: Request) -> Mapping[str, Any]:
-    """What a strategy may read beside the scores: the caller's context, and the scenario."""
+def fusion_context(request: Request, release: Release) -> Mapping[str, Any]:
+    """What a strategy may read beside the scores: the caller's context, scenario, ids, and the user's row where a policy reads
+    it."""
     context = dict(request.context)
     context["scenario"] = request.scenario
     context["user_id"] = request.user_id
+    context["request_id"] = request.request_id
+    context["user"] = release.profile(request.user_id) if release.profile is not None else {}
     return context
 
 
@@ -127,7 +131,9 @@ def _try(release: Release, name: str, scores: ScoreTable, context: Mapping[str, 
         if not np.isfinite(final).all():
             reasons.append(f"{name}:not_finite")
             return None
-        return Final(final, name, fused.weights, fused.propensity)
+        if fused.note is not None:
+            reasons.append(f"{name}:{fused.note}")
+        return Final(final, name, fused.weights, fused.propensity, fused.decision)
     except Exception as error:
         reasons.append(f"{name}:{type(error).__name__}")
         return None
@@ -136,4 +142,4 @@ def _try(release: Release, name: str, scores: ScoreTable, context: Mapping[str, 
 def _spread(answer: Final, scored: Any) -> Final:
     final = np.full(len(scored), np.nan)
     final[scored] = answer.final
-    return Final(final, answer.strategy, answer.weights, answer.propensity)
+    return Final(final, answer.strategy, answer.weights, answer.propensity, answer.decision)

@@ -83,7 +83,7 @@ class DuckDBStore:
                 for batch in fresh:
                     if batch.rows.num_rows:
                         self._db.register("_batch", batch.rows)
-                        self._db.execute(f"INSERT INTO {batch.spec.name} SELECT * FROM _batch")
+                        self._db.execute(f"INSERT INTO {batch.spec.name} BY NAME SELECT * FROM _batch")
                         self._db.unregister("_batch")
             for batch in fresh:
                 self._known[batch.spec.name].add(batch.unit_keys)

@@ -41,12 +41,16 @@ _UNIQUE: Mapping[str, str] = {
 }
 
 
+_ADDED = ("session", "step", "state", "action", "baseline", "component", "component_density", "box")  # version 3's, of requests
+
+
 def _events(dialect: str) -> list[str]:
     """Version 1: the four event tables, the plan history, the losses."""
     types = TYPES[dialect]
     statements = []
     for name, spec in TABLES.items():
-        columns = ", ".join(f"{field.name} {types[field.type]}" for field in spec.stored)
+        old = [field for field in spec.stored if not (name == "requests" and field.name in _ADDED)]
+        columns = ", ".join(f"{field.name} {types[field.type]}" for field in old)
         # DuckDB's indexes slow every commit, so its store keeps the known keys in memory; PostgreSQL has several writers
         unique = f", UNIQUE ({_UNIQUE[name]})" if dialect == "postgresql" else ""
         statements.append(f"CREATE TABLE {name} ({columns}{unique})")
@@ -67,7 +71,14 @@ def _indexes(dialect: str) -> list[str]:
     ]
 
 
-STEPS: Sequence[Callable[[str], list[str]]] = (_events, _indexes)
+def _decisions(dialect: str) -> list[str]:
+    """Version 3: the caller's session and page, and what a policy saw and did."""
+    types = TYPES[dialect]
+    kinds = {field.name: types[field.type] for field in TABLES["requests"].schema}
+    return [f"ALTER TABLE requests ADD COLUMN IF NOT EXISTS {name} {kinds[name]}" for name in _ADDED]
+
+
+STEPS: Sequence[Callable[[str], list[str]]] = (_events, _indexes, _decisions)
 VERSION = len(STEPS)
 
 

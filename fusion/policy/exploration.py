@@ -6,6 +6,7 @@ Clipping a draw would pile mass on the bounds and have no density; here every dr
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
@@ -13,9 +14,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from core.arrays import AnyArray, Bools, Floats, Floats32, Ints
+from core.arrays import AnyArray, Floats, Floats32, Ints
 from core.errors import ConfigError
 
+_ROOT_2_PI = math.sqrt(2 * math.pi)
 _ROUNDING = 1e-6  # float32 actions of a box may touch its bounds from outside
 
 
@@ -57,23 +59,22 @@ class Gaussian:
         """See `Component`."""
         m = self._center(mean)
         low, high = ndtr((-1 - m) / self.sd), ndtr((1 - m) / self.sd)
-        drawn: Floats = np.clip(m + self.sd * ndtri(low + uniform * (high - low)), -1, 1)
+        drawn: Floats = np.minimum(np.maximum(m + self.sd * ndtri(low + uniform * (high - low)), -1), 1)
         return drawn
 
     def density(self, action: Floats, mean: Floats) -> Floats:
         """See `Component`."""
         m = self._center(mean)
-        log = -0.5 * ((action - m) / self.sd) ** 2 - np.log(self.sd * np.sqrt(2 * np.pi))
-        log -= np.log(ndtr((1 - m) / self.sd) - ndtr((-1 - m) / self.sd))
-        inside = (np.abs(action) <= 1 + _ROUNDING).all(1)
-        return np.where(inside, np.exp(log.sum(1)), 0.0)
+        mass = (ndtr((1 - m) / self.sd) - ndtr((-1 - m) / self.sd)) * (self.sd * _ROOT_2_PI)  # (B, P)
+        density: Floats = (np.exp(-0.5 * ((action - m) / self.sd) ** 2) / mass).prod(1)
+        return density * (np.abs(action) <= 1 + _ROUNDING).all(1)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {"kind": self.kind, "sd": self.sd, "around": self.around}
 
     def _center(self, mean: Floats) -> Floats:
-        return mean if self.around == "baseline" else np.zeros_like(mean)
+        return mean if self.around == "baseline" else np.zeros((1, mean.shape[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,8 @@ class Box:
         """See `Component`."""
         low, high = self._bounds(mean)
         inside = ((action >= low - _ROUNDING) & (action <= high + _ROUNDING)).all(1)
-        return np.where(inside, 1 / np.prod(high - low, axis=1), 0.0)
+        density: Floats = inside / (high - low).prod(1)
+        return density
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -154,12 +156,12 @@ class Exploration:
 
     def draw(self, mean: AnyArray, uniform: Floats) -> Drawn:
         """Explore around means `[B, n_params]` with uniform numbers `[B, 1 + n_params]`: the first chooses the component."""
-        center = np.clip(np.asarray(mean, float), -1, 1)
+        center = np.minimum(np.maximum(np.asarray(mean, float), -1), 1)
         chosen = np.searchsorted(self._edges, uniform[:, 0], side="right")
         action = np.empty(center.shape, np.float32)
         for index, part in enumerate(self.parts):
-            rows: Bools = chosen == index
-            if rows.any():
+            rows = np.flatnonzero(chosen == index)
+            if len(rows):
                 action[rows] = part.draw(center[rows], uniform[rows, 1:])
         densities = self._densities(action, center)
         return Drawn(action, chosen, densities[chosen, np.arange(len(action))], self.shares @ densities)
@@ -171,7 +173,7 @@ class Exploration:
 
     def _densities(self, action: AnyArray, center: Floats) -> Floats:
         a = np.asarray(action, float)
-        return np.stack([part.density(a, center) for part in self.parts])  # (components, B)
+        return np.array([part.density(a, center) for part in self.parts])  # (components, B)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

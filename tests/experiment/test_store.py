@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from core.errors import StoreError
+from core.events import REQUEST_SCHEMA
 from experiment.checks import (
     STORE_CHECKS,
     check_bad_rows_change_nothing,
@@ -98,10 +100,39 @@ def test_an_older_store_is_brought_forward(tmp_path: Path) -> None:
     store = DuckDBStore(str(tmp_path / "events.duckdb"))
     store.append(**impression_rows(["r1"]), feedback=feedback_rows(["a"]))
     store._db.execute("UPDATE schema_version SET version = 1")
+    for name in ("session", "step", "state", "action", "baseline", "component", "component_density", "box"):
+        store._db.execute(f"ALTER TABLE requests DROP COLUMN {name}")
     store.close()
     with pytest.raises(StoreError, match="open it once for writing"):
         open_store(f"duckdb://{tmp_path}/events.duckdb", read_only=True)
     again = open_store(f"duckdb://{tmp_path}/events.duckdb")
     assert again.select("SELECT version FROM schema_version")["version"].tolist() == [VERSION]
     assert again.append(feedback=feedback_rows(["a"])).new["feedback"] == 0
+    new = {**impression_rows(["r2"]), "requests": decided_row("r2")}
+    again.append(**new)
+    rows = again.arrow("SELECT * FROM requests ORDER BY request_id").to_pylist()
+    assert [(row["request_id"], row["state"], row["component"]) for row in rows] == [
+        ("r1", None, None),
+        ("r2", [0.5, 1.5], "near"),
+    ]
     again.close()
+
+
+def test_a_policy_s_decision_comes_back_as_it_was(open_again: Opener) -> None:
+    store = open_again()
+    store.append(requests=decided_row("r9"))
+    (row,) = store.arrow("SELECT * FROM requests").to_pylist()
+    wanted = decided_row("r9").to_pylist()[0]
+    assert {name: row[name] for name in wanted} == wanted
+    store.close()
+
+
+def decided_row(request_id: str) -> pa.Table:
+    """A request that a policy answered."""
+    values = {
+        "request_id": request_id, "time_ms": 5, "user_id": "u", "session": "s1", "step": 4, "state": [0.5, 1.5], "action": [0.25],
+        "baseline": [-0.5], "component": "near", "component_density": 2.5, "box": None, "propensity": 1.25,
+        "candidates": np.arange(3).tobytes(), "candidate_scores": np.arange(3, dtype=np.float16).tobytes(),
+    }  # fmt: skip
+    kinds = [REQUEST_SCHEMA.field(name) for name in values]
+    return pa.table({name: [value] for name, value in values.items()}, schema=pa.schema(kinds))

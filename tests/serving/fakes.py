@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from core.arrays import Floats, Floats32, Ints
+from core.events import Decision
 from core.scores import ScoreTable
 from serving.release import Release
 
@@ -19,6 +20,8 @@ class Fused(NamedTuple):
     final: Floats
     weights: Mapping[str, float] = {}
     propensity: float = 1.0
+    note: str | None = None
+    decision: Decision | None = None
 
 
 class ById:
@@ -66,9 +69,11 @@ class By:
         self.task = task
         self.requires = frozenset([task])
         self.propensity = 1.0
+        self.note: str | None = None
+        self.decision: Decision | None = None
 
     def fuse(self, scores: ScoreTable, context: Mapping[str, Any]) -> Fused:
-        return Fused(scores[self.task], {"w": 1.0}, self.propensity)
+        return Fused(scores[self.task], {"w": 1.0}, self.propensity, self.note, self.decision)
 
     def explain(self, scores: ScoreTable, row: int, context: Mapping[str, Any]) -> dict[str, float]:
         return {self.task: float(scores[self.task][row])}

@@ -1,19 +1,27 @@
 """The outbox: columns that say exactly what was shown, bounded, with its losses counted."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from core.events import ASSIGNMENT_SCHEMA, EXPOSURE_SCHEMA, REQUEST_SCHEMA, Request
+from core.events import ASSIGNMENT_SCHEMA, EXPOSURE_SCHEMA, REQUEST_SCHEMA, Decision, Request
 from serving.engine import Engine
 from serving.outbox import Outbox
 from tests.serving.fakes import By, Entry, release
 
 
-def engine(propensity: float = 1.0) -> Engine:
+def engine(decision: Decision | None = None) -> Engine:
     made = release(explore=By("like"))
-    made.strategies["explore"].propensity = propensity  # type: ignore[attr-defined]  # the fake's field
+    made.strategies["explore"].decision = decision  # type: ignore[attr-defined]  # the fake's field
     return Engine(
         made, assign=lambda r: {"layer": Entry("x", "b", "explore", r.user_id, forced=r.user_id == "qa")}, plan_version=3
     )
+
+
+def decision(component: str) -> Decision:
+    """A policy's decision, by its component."""
+    state, action = np.array([1.0, 2.0], np.float32), np.array([0.5], np.float32)
+    return Decision(state, action, action * np.float32(0.5), component, 2.5 if component else float("nan"))
 
 
 def ask(request_id: str, *ids: int, user: str = "u") -> Request:
@@ -45,9 +53,10 @@ def test_what_was_shown_becomes_rows_of_the_cores_schemas() -> None:
 
 
 def test_every_candidate_is_logged_for_a_share_and_wherever_a_bucket_explores() -> None:
-    for share, propensity, logged in ((0.0, 1.0, False), (0.6, 1.0, True), (0.0, 0.25, True), (0.0, float("nan"), False)):
+    plain, explores = decision(component=""), decision(component="near")
+    for share, decided, logged in ((0.0, None, False), (0.6, None, True), (0.0, explores, True), (0.0, plain, False)):
         outbox = Outbox(10, share, lambda: 0.5)
-        outbox.add(engine(propensity).run(ask("r1", 900, 5, 30)))
+        outbox.add(engine(decided).run(ask("r1", 900, 5, 30)))
         batch = outbox.drain()
         assert batch is not None
         (row,) = batch.requests.to_pylist()
@@ -56,6 +65,18 @@ def test_every_candidate_is_logged_for_a_share_and_wherever_a_bucket_explores() 
             assert np.frombuffer(row["candidates"], np.int64).tolist() == [900, 5, 30]
             scores = np.frombuffer(row["candidate_scores"], np.float16).reshape(3, 2)
             assert np.allclose(scores[:, 0], [0.9, 0.005, 0.03], atol=1e-3)
+
+
+def test_what_a_policy_decided_is_logged_with_the_callers_session() -> None:
+    outbox = Outbox(10, 0.0, lambda: 0.5)
+    outbox.add(engine(decision("near")).run(replace(ask("r1", 1, 2), context={"session": 7, "step": 3})))
+    outbox.add(engine().run(replace(ask("r2", 1, 2), context={"step": "many"})))
+    batch = outbox.drain()
+    assert batch is not None
+    names = ("session", "step", "state", "action", "baseline", "component", "component_density", "box")
+    first, second = ([row[name] for name in names] for row in batch.requests.to_pylist())
+    assert first == ["7", 3, [1.0, 2.0], [0.5], [0.25], "near", 2.5, None]
+    assert second == [None] * 8
 
 
 def test_a_full_outbox_drops_and_counts_exposures_by_bucket() -> None:
