@@ -183,6 +183,7 @@ def _chooser(env: SessionEnv, policy: Policy | None, recommend: Recommend | None
 def requests(sessions: Sessions) -> list[Request]:
     """What the slots ask for now, one request each."""
     names, s = list(sessions.world.settings.scenarios), sessions.world.settings
+    about = session_context(sessions)
     ids = request_ids(sessions.user, sessions.session, sessions.step + 1)
     return [
         Request(
@@ -190,11 +191,25 @@ def requests(sessions: Sessions) -> list[Request]:
             str(sessions.user[i]),
             sessions.items[i].copy(),
             names[sessions.place[i]],
+            about[i],
             page_size=s.page_size,
             time_ms=int(t),
         )
         for i, t in enumerate(sessions.clock_ms)
     ]
+
+
+def session_context(sessions: Sessions) -> list[dict[str, object]]:
+    """What a client knows of each slot's session and sends with its request: `session`, `step` (pages seen so far),
+    `days_since` the last session, and how often each behaviour happened in the session (`session_<task>`) and on the last page
+    (`page_<task>`)."""
+    tasks = sessions.world.tasks.names
+    names = ["step", "days_since", *(f"session_{task}" for task in tasks), *(f"page_{task}" for task in tasks)]
+    rows = zip(
+        sessions.step.tolist(), sessions.days_since.tolist(), *sessions.counts.T.tolist(), *sessions.last.T.tolist(), strict=True
+    )
+    who = zip(sessions.user.tolist(), sessions.session.tolist(), strict=True)
+    return [{"session": f"u{u}-s{s}", **dict(zip(names, row, strict=True))} for (u, s), row in zip(who, rows, strict=True)]
 
 
 def rows_of(slate: Slate, request: Request) -> Ints:
