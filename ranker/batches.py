@@ -13,8 +13,8 @@ from torch import Tensor
 from core.arrays import AnyArray
 from core.logs import LoggedDataset
 from core.tasks import TaskSet
-from ranker.encoder import Encoder, Layout, id_order
-from ranker.features import SIDES
+from ranker.encoder import Encoder, Layout, SideRows, id_order
+from ranker.features import SIDES, Side
 from ranker.targets import Scale, Targets
 
 
@@ -84,8 +84,12 @@ def pack(encoder: Encoder, log: LoggedDataset, scales: Mapping[str, Scale], task
 
 def pack_inputs(encoder: Encoder, log: LoggedDataset) -> Batch:
     """Encode a whole log without labels."""
-    n = len(log)
-    sides = {side: encoder.encode(side, log.columns, n) for side in SIDES}
+    return pack_sides(encoder, {side: encoder.encode(side, log.columns, len(log)) for side in SIDES})
+
+
+def pack_sides(encoder: Encoder, sides: Mapping[Side, SideRows]) -> Batch:
+    """Rows whose sides were encoded one by one, `n` of each."""
+    n = len(sides["user"])
     order = id_order(encoder.layout)
     ids = np.concatenate([sides[side].ids[:, at : at + 1] for side, at in order], 1) if order else np.empty((n, 0), np.int32)
     dense = np.concatenate([sides[side].dense for side in SIDES], 1)
