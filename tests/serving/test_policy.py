@@ -1,4 +1,4 @@
-"""A policy in the engine: its state comes from context and user table, it falls back aloud, and a broken one costs nobody a page."""
+"""A policy in the engine: state from context and user table, a fallback that is said, and a page even when it is broken."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def engine(**changes: Any) -> Engine:
     return Engine(served, assign=lambda r: {"fusion": Entry("x", "b", "policy", r.user_id)}, rules=rules, deadline_ms=1e6)
 
 
-def ask(user: str, **context: Any) -> Request:
-    return Request("r1", user, np.array([100, 900]), context=context)
+def ask(user_id: str, **context: Any) -> Request:
+    return Request("r1", user_id, np.array([100, 900]), context=context)
 
 
 def test_the_old_get_clicks_and_the_young_get_likes() -> None:
@@ -57,9 +57,7 @@ def test_the_old_get_clicks_and_the_young_get_likes() -> None:
     assert (ranked.slate.strategy, ranked.slate.degraded, ranked.slate.propensity) == ("policy", None, 1.0)
 
 
-@pytest.mark.parametrize(
-    ("request_", "said"), [(ask("3", step=1), "policy:no_state:age"), (ask("1"), "policy:no_state:step")]
-)
+@pytest.mark.parametrize(("request_", "said"), [(ask("3", step=1), "policy:no_state:age"), (ask("1"), "policy:no_state:step")])
 def test_a_request_without_its_state_gets_the_fallback_and_is_called_degraded(request_: Request, said: str) -> None:
     ranked = engine().run(request_)
     assert ranked.slate.items.tolist() == [100, 900]
@@ -86,7 +84,7 @@ def test_a_broken_policy_costs_nobody_a_page() -> None:
 
 def test_exploration_is_logged_with_its_candidates_even_where_rules_changed_the_page() -> None:
     """The slate's propensity is then unknown, the action's density is not; candidates are kept all the same."""
-    for rules in (None, Rules.parse([{"block": "author", "values": [9]}], lambda name, ids: ids // 100)):
+    for rules in (None, Rules.parse([{"kind": "block", "column": "author", "values": [9]}], lambda name, ids: ids // 100)):
         outbox = Outbox(5, 0.0, lambda: 0.5)
         ranked = engine(exploration=boxed(), rules=rules).run(ask("1", step=1))
         outbox.add(ranked)
