@@ -60,9 +60,8 @@ class Evaluator:
             for start, values, bad in self._chunks(vectors):
                 part = slice(start, start + len(values))
                 for m, column in enumerate(self.panel.measured):
-                    sums = [
-                        row @ self.panel.multiplier[m] for row in values[:, m]
-                    ]  # one by one: the same to the bit in any batch
+                    # one by one: the same to the bit in any batch; not by BLAS, whose threads cost more than the sum
+                    sums = [np.multiply(row, self.panel.multiplier[m]).sum() for row in values[:, m]]
                     terms[part, column] = np.array(sums) / self.panel.denominator[m]
                 n_nonfinite[part] = bad
         self._functions(vectors, terms, n_nonfinite)
@@ -102,8 +101,9 @@ class Evaluator:
             bad = np.zeros((len(part), len(panel.blocks) - 1), dtype=np.int64)
             with threads(self.n_threads):
                 evaluate_vectors(linear.ops, linear.n_registers, linear.columns, part, floor, panel.blocks, panel.users,
-                                 panel.requests, panel.block_requests, panel.kinds, panel.cut, panel.gains, panel.codes,
-                                 panel.eligible, panel.ideal, panel.request_ndcg, out, bad)  # fmt: skip
+                                 panel.requests, panel.block_requests, panel.kinds, panel.cut, panel.gains,
+                                 panel.negatives, panel.positives, panel.positive_starts, panel.positive_gains,
+                                 panel.pairs, panel.eligible, panel.ideal, panel.request_ndcg, out, bad)  # fmt: skip
             yield start, out, bad.sum(axis=1)
 
     def _functions(self, vectors: Floats, terms: Floats, n_nonfinite: Ints) -> None:

@@ -1,7 +1,8 @@
-"""Many parameter vectors over a whole log: evaluate a block of users, sort within users or requests, count, move on.
+"""Many parameter vectors over a whole log: evaluate a block of users, count the pairs each user's positives win, move on.
 
-Finals are compared to 40 bits of mantissa (1e-12 relative): nearer ones are ties. The 12 bits below carry the row (one vector
-at a time) or the labels (eight vectors side by side, where the sort is a network of minima and maxima over eight lanes).
+Finals are compared to 40 bits of mantissa (1e-12 relative): nearer ones are ties. An AUC needs no order: a user of up to 512
+rows has every positive compared with all rows, one addition counting the negatives of all metrics at once; longer users and
+NDCG sort, with the row in the 12 bits below the key.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from fusion.formula.kernel import evaluate_block
 from fusion.formula.order import argsort, sort
 from fusion.jit import compiled, parallel, prange
 
-LANES = 8
 TIE_BITS = 12
 LOW = (1 << TIE_BITS) - 1
-MAX_LANE_LABELS = TIE_BITS // 2  # two bits each: positive, negative; neither is not observed
+COUNT_ROWS = 512  # users up to this long are counted, longer ones are sorted
+FIELD_BITS = 12  # of a count: at most twice 512
+MAX_FIELDS = 5  # counts that share one integer
 AUC, NDCG = 0, 1
+_FIELD = (1 << FIELD_BITS) - 1
+_WIDTH = 4  # rows compared at once; what a user lacks to a multiple is filled with rows that count nothing
 _MAGNITUDE = (1 << 63) - 1
 _EXPONENT = 0x7FF << 52
 
@@ -38,7 +42,11 @@ def evaluate_vectors(
     kinds: Ints,
     cut: Ints,
     gains: Floats32,
-    codes: Ints,
+    negatives: Ints,
+    positives: Ints,
+    positive_starts: Ints,
+    positive_gains: Floats,
+    pairs: Floats,
     eligible: Floats,
     ideal: Floats,
     request_ndcg: bool,
@@ -52,64 +60,48 @@ def evaluate_vectors(
         blocks: First user of each block plus the end `[B + 1]`; block_requests: the same in requests.
         users, requests: First row of each plus the end; requests nest in users.
         kinds, cut: `[M]` AUC or NDCG, and NDCG's K. gains: `[n, M]`, negative where not observed.
-        codes: `[n]` two bits a metric, or empty when the metrics need the gains themselves.
+        negatives: `[n]` a 1 in the field of each AUC metric whose negative the row is; empty when there are more than
+            MAX_FIELDS metrics: then every user is sorted. positives: `[P]` rows that are a positive of some AUC metric,
+            ascending; positive_starts: `[U + 1]` each user's first. positive_gains: `[P, M]`, 0 where not a positive.
+            pairs: `[M, U]` sum of gains times negatives.
         eligible: `[M, U]` the user's weight, 0 when it cannot be computed. ideal: `[M, G]` DCG of the best order, 0 likewise.
-        out: `[V, M, U]`: the AUC, or the sum of the user's NDCG. n_nonfinite: `[V, B]`.
+        out: `[V, M, U]` zeros, to become the AUC, or the sum of the user's NDCG. n_nonfinite: `[V, B]`.
     """
-    n_vectors, n_metrics = len(scalars), len(kinds)
-    lanes = len(codes) > 0 and n_vectors > 1
+    any_auc, any_ndcg = bool((kinds == AUC).any()), bool((kinds == NDCG).any())
     for b in prange(len(blocks) - 1):
         start, stop = users[blocks[b]], users[blocks[b + 1]]
         n = stop - start
         own_requests = requests[block_requests[b] : block_requests[b + 1] + 1]
-        registers = np.empty((n_registers + 3, n))
-        finals = np.empty((LANES if lanes else 1, n))
-        keys = np.empty(n * LANES if lanes else n, np.int64)
-        spare = np.empty(n, np.int64)
-        counts = np.empty((3, n_metrics, LANES), np.int64)
-        first = 0
-        while first < n_vectors:
-            together = min(LANES, n_vectors - first) if lanes else 1
-            for lane in range(together):
-                evaluate_block(ops, columns, scalars[first + lane], start, n, own_requests, registers, finals[lane])
-                n_nonfinite[first + lane, b] = _replace(finals[lane], floor)
-            for lane in range(together, len(finals)):
-                finals[lane] = 0.0
+        registers, final = np.empty((n_registers + 3, n)), np.empty(n)
+        keys, own, spare = np.empty(n + _WIDTH, np.int64), np.empty(n + _WIDTH, np.int64), np.empty(n, np.int64)
+        wins = np.empty(len(kinds))
+        for v in range(len(scalars)):
+            evaluate_block(ops, columns, scalars[v], start, n, own_requests, registers, final)
+            n_nonfinite[v, b] = _replace(final, floor)
             for u in range(blocks[b], blocks[b + 1]):
                 low, high = users[u] - start, users[u + 1] - start
-                if lanes:
-                    if _any(eligible, u):
-                        _lane_keys(finals, low, high, codes, start, keys)
-                        _network(keys, high - low)
-                        _lane_aucs(keys, high - low, n_metrics, counts)
-                        for m in range(n_metrics):
-                            for lane in range(together):
-                                pairs = counts[1, m, lane] * counts[2, m, lane]
-                                out[first + lane, m, u] = counts[0, m, lane] / (2.0 * pairs) if pairs > 0 else 0.0
-                else:
-                    for m in range(n_metrics):
-                        out[first, m, u] = 0.0
-                    if not _any(eligible, u):
-                        continue
-                    final = finals[0]
-                    if len(codes) > 0 and high - low <= LOW + 1:
-                        _coded_aucs(
-                            final[low:high], codes[start + low : start + high], keys[: high - low], spare, eligible, u, out[first]
-                        )
-                        continue
+                if not _any(eligible, u):
+                    continue
+                counted = len(negatives) > 0 and high - low <= COUNT_ROWS
+                if counted and any_auc:
+                    _count(final[low:high], negatives, positives, positive_gains, positive_starts[u], positive_starts[u + 1],
+                           users[u], keys, own, wins)  # fmt: skip
+                    for m in range(len(kinds)):
+                        if pairs[m, u] > 0:
+                            out[v, m, u] = wins[m] / (2.0 * pairs[m, u])
+                if (any_auc and not counted) or (any_ndcg and not request_ndcg):
                     _order(final[low:high], keys[low:high], spare)
-                    for m in range(n_metrics):
+                    for m in range(len(kinds)):
                         if eligible[m, u] <= 0:
                             continue
-                        if kinds[m] == AUC:
-                            out[first, m, u] = _auc(final[low:high], keys[low:high], gains, start + low, m)
-                        elif not request_ndcg:
+                        if kinds[m] == AUC and not counted:
+                            out[v, m, u] = _auc(final[low:high], keys[low:high], gains, start + low, m)
+                        elif kinds[m] == NDCG and not request_ndcg:
                             dcg = _dcg(final[low:high], keys[low:high], gains, start + low, m, cut[m])
-                            out[first, m, u] = dcg / ideal[m, u]
+                            out[v, m, u] = dcg / ideal[m, u]
             if request_ndcg:
-                _request_ndcg(finals[0], own_requests, block_requests[b], blocks[b], blocks[b + 1], users, start, keys, spare,
-                              kinds, cut, gains, ideal, out[first])  # fmt: skip
-            first += together
+                _request_ndcg(final, own_requests, block_requests[b], blocks[b], blocks[b + 1], users, start, keys, spare,
+                              kinds, cut, gains, ideal, out[v])  # fmt: skip
 
 
 @compiled
@@ -161,17 +153,35 @@ def _order(final: Floats, order: Ints, spare: Ints) -> None:
 
 
 @compiled
-def _coded_aucs(final: Floats, codes: Ints, keys: Ints, spare: Ints, eligible: Floats, u: int, out: Floats) -> None:
+def _count(
+    final: Floats,
+    negatives: Ints,
+    positives: Ints,
+    positive_gains: Floats,
+    first: int,
+    last: int,
+    row: int,
+    keys: Ints,
+    own: Ints,
+    wins: Floats,
+) -> None:
+    """sum over positives i and negatives j of w_i ([i above j] + [i at least j]) of every metric, into `wins`."""
+    n = len(final)
     bits = final.view(np.int64)
-    for i in range(len(keys)):
-        keys[i] = _key(bits[i]) | i
-    sort(keys, spare)
-    for i in range(len(keys)):
-        keys[i] = (keys[i] & ~LOW) | codes[keys[i] & LOW]
-    for m in range(len(eligible)):
-        if eligible[m, u] > 0:
-            wins, positives, negatives = _pairs(keys, len(keys), 1, 0, m)
-            out[m, u] = wins / (2.0 * positives * negatives)
+    for i in range(n):
+        keys[i] = _key(bits[i])
+        own[i] = negatives[row + i]
+    filled = (n + _WIDTH - 1) & ~(_WIDTH - 1)
+    for i in range(n, filled):
+        keys[i], own[i] = 0, 0
+    wins[:] = 0.0
+    for p in range(first, last):
+        key = keys[positives[p] - row]
+        count = np.int64(0)
+        for j in range(filled):
+            count += (own[j] & -np.int64(keys[j] < key)) + (own[j] & -np.int64(keys[j] <= key))
+        for m in range(len(wins)):
+            wins[m] += positive_gains[p, m] * ((count >> (FIELD_BITS * m)) & _FIELD)
 
 
 @compiled
@@ -247,78 +257,3 @@ def _request_ndcg(
                     _order(final[low:high], keys[low:high], spare)
                     sorted_yet = True
                 out[m, u] += _dcg(final[low:high], keys[low:high], gains, own[r], m, cut[m]) / best
-
-
-@compiled
-def _lane_keys(finals: Floats, low: int, high: int, codes: Ints, start: int, keys: Ints) -> None:
-    bits = finals.view(np.int64)
-    for lane in range(LANES):
-        for i in range(high - low):
-            keys[i * LANES + lane] = _key(bits[lane, low + i]) | codes[start + low + i]
-
-
-@compiled
-def _network(keys: Ints, n: int) -> None:
-    """Batcher's merge exchange over `[n, LANES]`, flat: every lane is sorted, without one branch on a value."""
-    p = 1
-    while p < n:
-        k = p
-        while k >= 1:
-            j = k % p
-            while j + k < n:
-                if j // (2 * p) == (j + k) // (2 * p):
-                    _exchange(keys, j * LANES, (j + k) * LANES, min(k, n - j - k) * LANES)
-                j += 2 * k
-            k //= 2
-        p *= 2
-
-
-@compiled
-def _exchange(keys: Ints, a: int, b: int, n: int) -> None:
-    for x in range(n):
-        left, right = keys[a + x], keys[b + x]
-        keys[a + x] = min(left, right)
-        keys[b + x] = max(left, right)
-
-
-@compiled
-def _lane_aucs(keys: Ints, n: int, n_metrics: int, counts: Ints) -> None:
-    """Twice the pairs won, positives and negatives, `[3, M, LANES]`."""
-    counts[:] = 0
-    ties = np.int64(0)
-    for i in range((n - 1) * LANES):
-        ties |= np.int64((keys[i] ^ keys[i + LANES]) <= LOW)
-    if ties:
-        for m in range(n_metrics):
-            for lane in range(LANES):
-                counts[0, m, lane], counts[1, m, lane], counts[2, m, lane] = _pairs(keys, n, LANES, lane, m)
-        return
-    for m in range(n_metrics):
-        wins, positives, negatives = counts[0, m], counts[1, m], counts[2, m]
-        for i in range(n):
-            for lane in range(LANES):
-                code = keys[i * LANES + lane] >> (2 * m)
-                wins[lane] += (code & 1) * negatives[lane]
-                positives[lane] += code & 1
-                negatives[lane] += (code >> 1) & 1
-        for lane in range(LANES):
-            wins[lane] *= 2
-
-
-@compiled
-def _pairs(keys: Ints, n: int, stride: int, lane: int, m: int) -> tuple[int, int, int]:
-    """Twice the pairs won by positives (a tie is half a win), the positives and the negatives of one lane."""
-    wins, positives, negatives, before, tied = 0, 0, 0, 0, 0
-    last = np.int64(0)
-    for i in range(n):
-        key = keys[i * stride + lane]
-        fresh = (key ^ last) > LOW or (key ^ last) < 0
-        before = negatives if fresh else before
-        tied = 0 if fresh else tied
-        last = key
-        positive, negative = (key >> (2 * m)) & 1, (key >> (2 * m + 1)) & 1
-        wins += positive * (before + negatives) + negative * tied
-        positives += positive
-        tied += positive
-        negatives += negative
-    return wins, positives, negatives

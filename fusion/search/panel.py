@@ -7,7 +7,7 @@ import numpy as np
 from core.arrays import Floats, Ints
 from core.errors import DataError
 from core.logs import LoggedDataset
-from fusion.search.kernel import AUC, MAX_LANE_LABELS, NDCG
+from fusion.search.kernel import AUC, FIELD_BITS, MAX_FIELDS, NDCG
 from fusion.search.objective import Metric, Objective, codes
 
 BLOCK_ROWS = 512  # a block of users fills at most this many rows, unless one user alone has more
@@ -77,11 +77,18 @@ class Panel:
                 what = "a positive" if metric.kind == "ndcg" else "both a positive and a negative"
                 raise DataError(f"metric {metric.name!r}: no user has {what}; check {', '.join(metric.labels)} in the log")
         self.denominator = self.eligible.sum(axis=1)
-        lanes = 0 < n_metrics <= MAX_LANE_LABELS and all(m.kind == "gauc" for m in metrics)
-        self.codes = np.zeros(0, dtype=np.int64)
-        if lanes:
-            two_bits = np.where(self.gains > 0, 1, np.where(self.gains == 0, 2, 0))
-            self.codes = (two_bits << (2 * np.arange(n_metrics))).sum(axis=1).astype(np.int64)
+        auc = self.kinds == AUC
+        gained = np.where(auc, np.maximum(self.gains, 0.0), 0.0).astype(np.float64)
+        self.positives = np.flatnonzero((gained > 0).any(axis=1)).astype(np.int64)
+        self.positive_starts = np.searchsorted(self.positives, self.users).astype(np.int64)
+        self.positive_gains = gained[self.positives]
+        self.pairs = np.zeros((n_metrics, self.n_users))
+        for m in np.flatnonzero(auc):
+            n_negatives = np.bincount(user, weights=self.gains[:, m] == 0, minlength=self.n_users)
+            self.pairs[m] = np.bincount(user, weights=gained[:, m], minlength=self.n_users) * n_negatives
+        self.negatives = np.zeros(0, dtype=np.int64)
+        if 0 < n_metrics <= MAX_FIELDS:
+            self.negatives = ((self.gains == 0) @ np.where(auc, 1 << (FIELD_BITS * np.arange(n_metrics)), 0)).astype(np.int64)
 
 
 def _starts(new: np.ndarray) -> Ints:
