@@ -1,4 +1,4 @@
-"""Calibration per task, fitted on held-out logs: sums of uncalibrated scores mislead."""
+"""Calibration per task, and per scenario where it has the rows, fitted on held-out logs: sums of uncalibrated scores mislead."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from core.scores import ScoreTable
 from core.tasks import TaskSet
 
 Method = Literal["isotonic", "platt", "temperature", "scale", "none"]
+SCENARIO: Final = "scenario"  # the column of a log and the name in a request's context
 METHODS: Final = ("isotonic", "platt", "temperature", "scale", "none")
+MIN_ROWS: Final = 1_000  # a scenario with fewer observed rows shares the map of all
 _EDGE: Final = 1e-7  # probabilities are kept this far from 0 and 1 before a logit
 
 
@@ -51,40 +53,80 @@ class TaskCalibration:
 class Calibration:
     """Calibrations by task; tasks without one pass through.
 
+    Args:
+        tasks: The map of each task, for all scenarios that have none of their own.
+        scenarios: By scenario, the tasks whose map differs there.
+
     >>> c = Calibration({"click": TaskCalibration("temperature", np.array([2.0]))})
     >>> c.apply(ScoreTable(("click", "like"), np.array([[0.9, 0.1]]))).values.round(3).tolist()
     [[0.75, 0.1]]
     """
 
-    def __init__(self, tasks: Mapping[str, TaskCalibration]) -> None:
+    def __init__(
+        self, tasks: Mapping[str, TaskCalibration], scenarios: Mapping[str, Mapping[str, TaskCalibration]] | None = None
+    ) -> None:
         self.tasks = dict(tasks)
+        self.scenarios = {str(scenario): dict(own) for scenario, own in (scenarios or {}).items()}
 
-    def apply(self, scores: ScoreTable, only: Sequence[str] | None = None) -> ScoreTable:
-        """The table with calibrated columns; `only` leaves the other columns as they are."""
+    def of(self, scenario: str | None) -> Mapping[str, TaskCalibration]:
+        """The maps in one scenario; an unknown one has those of all."""
+        own = self.scenarios.get(scenario) if scenario is not None else None
+        return {**self.tasks, **own} if own else self.tasks
+
+    def apply(self, scores: ScoreTable, only: Sequence[str] | None = None, *, scenario: str | None = None) -> ScoreTable:
+        """The table of one request with calibrated columns; `only` leaves the other columns as they are."""
+        maps = self.of(scenario)
         values = np.array(scores.values, dtype=np.float64)
         for column, task in enumerate(scores.tasks):
-            if task in self.tasks and (only is None or task in only):
-                values[:, column] = self.tasks[task](values[:, column])
+            if task in maps and (only is None or task in only):
+                values[:, column] = maps[task](values[:, column])
         return ScoreTable(scores.tasks, values, scores.user_values)
 
     def apply_log(self, log: LoggedDataset) -> LoggedDataset:
-        """The log with its `score_<task>` columns calibrated."""
-        return log.with_columns({SCORE + task: c(log[SCORE + task]) for task, c in self.tasks.items() if SCORE + task in log})
+        """The log with its `score_<task>` columns calibrated, each row by its `scenario` where scenarios have maps of their own.
+
+        Raises:
+            DataError: There are such scenarios and the log has no column `scenario`.
+        """
+        out = {SCORE + task: c(log[SCORE + task]) for task, c in self.tasks.items() if SCORE + task in log}
+        if self.scenarios:
+            scenario = log.require([SCENARIO])[SCENARIO].astype(str)
+            for name, own in self.scenarios.items():
+                rows = scenario == name
+                for task, c in own.items():
+                    if SCORE + task in log:
+                        out.setdefault(SCORE + task, np.array(log[SCORE + task], dtype=np.float64))[rows] = c(
+                            log[SCORE + task][rows]
+                        )
+        return log.with_columns(out)
 
     def to_arrays(self) -> tuple[dict[str, str], dict[str, AnyArray]]:
-        """Method and values by task, for an artefact."""
-        return {task: c.method for task, c in self.tasks.items()}, {task: c.values for task, c in self.tasks.items()}
+        """Method and values by `task` and `task@scenario`, for an artefact."""
+        maps = dict(self.tasks)
+        maps |= {f"{task}@{scenario}": c for scenario, own in self.scenarios.items() for task, c in own.items()}
+        return {name: c.method for name, c in maps.items()}, {name: c.values for name, c in maps.items()}
 
     @classmethod
     def from_arrays(cls, methods: Mapping[str, str], arrays: Mapping[str, AnyArray]) -> Calibration:
         """The inverse of `to_arrays`."""
-        for task, method in methods.items():
-            if method not in METHODS or task not in arrays:
-                raise ArtefactError(f"calibration of {task!r}: method {method!r} is unknown or its values are missing")
-        return cls({task: TaskCalibration(method, np.asarray(arrays[task])) for task, method in methods.items()})
+        tasks: dict[str, TaskCalibration] = {}
+        scenarios: dict[str, dict[str, TaskCalibration]] = {}
+        for name, method in methods.items():
+            if method not in METHODS or name not in arrays:
+                raise ArtefactError(f"calibration of {name!r}: method {method!r} is unknown or its values are missing")
+            task, at, scenario = name.partition("@")
+            (scenarios.setdefault(scenario, {}) if at else tasks)[task] = TaskCalibration(method, np.asarray(arrays[name]))
+        return cls(tasks, scenarios)
 
 
-def fit(log: LoggedDataset, tasks: TaskSet, method: Method | Mapping[str, Method] = "isotonic") -> Calibration:
+def fit(
+    log: LoggedDataset,
+    tasks: TaskSet,
+    method: Method | Mapping[str, Method] = "isotonic",
+    *,
+    by_scenario: bool = False,
+    min_rows: int = MIN_ROWS,
+) -> Calibration:
     """Fit one calibration a task on a log the ranker was not trained on.
 
     Args:
@@ -92,11 +134,15 @@ def fit(log: LoggedDataset, tasks: TaskSet, method: Method | Mapping[str, Method
         tasks: Only tasks with one score per item are calibrated.
         method: One for all, or by task (others: `isotonic`). A regression task takes `isotonic`, `scale` or `none`;
             where one method for all does not suit it, it takes `scale`.
+        by_scenario: Fit again within each value of column `scenario` that has `min_rows` observed rows of a task and, if it is
+            binary, at least 10 of either class; the others share the map of all.
 
     Raises:
-        DataError: A task has no observed rows, or one class only.
+        DataError: A task has no observed rows, or one class only; or there is no column `scenario`.
     """
     chosen: dict[str, TaskCalibration] = {}
+    scenarios: dict[str, dict[str, TaskCalibration]] = {}
+    scenario = log.require([SCENARIO])[SCENARIO].astype(str) if by_scenario else np.zeros(0, dtype=str)
     for name in tasks.scored:
         binary = tasks[name].kind == "binary"
         how = method.get(name, "isotonic") if isinstance(method, Mapping) else method
@@ -107,7 +153,13 @@ def fit(log: LoggedDataset, tasks: TaskSet, method: Method | Mapping[str, Method
                 raise ConfigError(f"task {name!r} is a regression; calibrate it by isotonic, scale or none, not {how}")
             how = "scale"
         chosen[name] = fit_task(log[SCORE + name], log[name], how, name=name, binary=binary)
-    return Calibration(chosen)
+        for value in np.unique(scenario):
+            p, y = log[SCORE + name][scenario == value], np.asarray(log[name][scenario == value], dtype=np.float64)
+            seen = np.isfinite(y)
+            if seen.sum() < min_rows or (binary and min((y[seen] > 0).sum(), (y[seen] == 0).sum()) < 10):
+                continue
+            scenarios.setdefault(str(value), {})[name] = fit_task(p, y, how, name=f"{name} in {value}", binary=binary)
+    return Calibration(chosen, scenarios)
 
 
 def fit_task(score: AnyArray, label: AnyArray, method: Method, *, name: str = "task", binary: bool = True) -> TaskCalibration:

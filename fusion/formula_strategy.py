@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from core.arrays import AnyArray
 from core.artefacts import Artefact, tensors
 from core.scores import ScoreTable
-from fusion.calibrate import Calibration
+from fusion.calibrate import SCENARIO, Calibration
 from fusion.formula import Formula
 from fusion.formula.families import weighted_sum_of
 from fusion.fused import NO_CONTEXT, Fused
@@ -45,7 +45,8 @@ class FormulaStrategy:
             DataError: The context lacks a name, or a result is not finite and the formula declares no floor.
         """
         if self.calibration is not None:
-            scores = self.calibration.apply(scores, self.formula.tasks)
+            scenario = context.get(SCENARIO)
+            scores = self.calibration.apply(scores, self.formula.tasks, scenario=None if scenario is None else str(scenario))
         final, n_nonfinite = self.formula.final(scores, self._params, context)
         return Fused(final, dict(self.weights), 1.0, n_nonfinite)
 

@@ -34,6 +34,16 @@ def comb_sum(scores: Floats, weights: Floats, c: float = 60.0) -> Floats:
     return _minmax(scores) @ weights
 
 
+def comb_mnz(scores: Floats, weights: Floats, c: float = 60.0) -> Floats:
+    """CombSUM times the number of tasks that give the item more than their lowest score: CombMNZ (Fox & Shaw 1994).
+
+    >>> comb_mnz(np.array([[0.9, 0.1], [0.8, 0.3], [0.7, 0.2]]), np.array([1.0, 1.0])).round(3).tolist()
+    [1.0, 3.0, 0.5]
+    """
+    table = _minmax(scores) * weights
+    return np.asarray((table > 0).sum(axis=1) * table.sum(axis=1))
+
+
 def comb_max(scores: Floats, weights: Floats, c: float = 60.0) -> Floats:
     """max_i w_i minmax(o_i): one strong prediction is enough."""
     return np.asarray((_minmax(scores) * weights).max(axis=1))
@@ -48,6 +58,7 @@ METHODS: Final[Mapping[str, Callable[[Floats, Floats, float], Floats]]] = {
     "rrf": rrf,
     "borda": borda,
     "comb_sum": comb_sum,
+    "comb_mnz": comb_mnz,
     "comb_max": comb_max,
     "comb_min": comb_min,
 }

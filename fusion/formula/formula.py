@@ -30,6 +30,7 @@ class Formula:
     Args:
         text, tasks, params, context: As for `Formula.parse`.
         nonfinite: What a NaN or infinite result becomes: `"error"` raises DataError, a number takes its place (and is counted).
+            An item one of whose scores is not finite has no result, whatever the formula makes of it.
 
     >>> f = Formula.parse("a * log(click + b)", tasks=["click", "like"], params=["a", "b"])
     >>> f.final({"click": np.array([0.5, 1.0])}, {"a": 2.0, "b": 0.5}).values.round(3).tolist()
@@ -106,6 +107,8 @@ class Formula:
             values = self._closure(frame)
         final = np.array(np.broadcast_to(values, (n,)), dtype=np.float64)
         finite = np.isfinite(final)
+        for column in columns.values():
+            finite &= np.isfinite(column)
         if finite.all():
             return Final(final, 0)
         n_bad = int(n - np.count_nonzero(finite))

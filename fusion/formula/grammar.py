@@ -16,12 +16,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from core.errors import ConfigError
-from fusion.formula.tree import Binary, Call, Name, NameKind, Negate, Node, Number, height, names
+from fusion.formula.program import Frame, compile_tree
+from fusion.formula.tree import Binary, Call, Name, NameKind, Negate, Node, Number, children, height, names
 
 MAX_LENGTH: Final = 2_000
 MAX_DEPTH: Final = 40  # parentheses, signs and powers inside one another
 MAX_HEIGHT: Final = 150  # of the tree: also a long chain of + or * makes it higher
+MAX_POWER: Final = 100.0  # of an exponent that is written as a number
 COMPARISONS: Final = ("<=", ">=", "==", "!=", "<", ">")
 # name: least and most arguments (None: any number)
 FUNCTIONS: Final[Mapping[str, tuple[int, int | None]]] = {
@@ -72,10 +76,15 @@ def parse(text: str, *, tasks: Sequence[str], params: Sequence[str] = (), contex
     if not isinstance(text, str):
         raise ConfigError(f"formula {text!r} is not text; write it as a string")
     if len(text) > MAX_LENGTH:
-        raise ConfigError(f"formula of {len(text)} characters; at most {MAX_LENGTH} are allowed")
-    tree = _Parser(text, known).parse()
+        raise ConfigError(
+            f"formula {_short(text)!r}, position {MAX_LENGTH + 1}: {len(text)} characters; at most {MAX_LENGTH} are allowed"
+        )
+    parser = _Parser(text, known)
+    tree = parser.parse()
     if height(tree) > MAX_HEIGHT:
         raise ConfigError(f"formula {_short(text)!r}: {height(tree)} operations in a row; at most {MAX_HEIGHT} are allowed")
+    with np.errstate(all="ignore"):
+        parser.constant(tree)
     unused = [name for name in params if name not in names(tree, "param")]
     if unused:
         raise ConfigError(f"formula {_short(text)!r}: parameter {unused[0]!r} is declared but not used; use it or drop it")
@@ -114,6 +123,25 @@ class _Parser:
         if token.kind != "end":
             raise self._error(token.at, f"unexpected {token.text!r} after the end of the formula")
         return node
+
+    def constant(self, node: Node) -> float | None:
+        """The value of a part without names; None when it has some. Refuses what is not finite, and powers beyond sense."""
+        if isinstance(node, Number | Name):
+            return node.value if isinstance(node, Number) else None
+        values = [self.constant(child) for child in children(node)]
+        if isinstance(node, Binary) and node.op == "**" and values[1] is not None and abs(values[1]) > MAX_POWER:
+            raise self._error(node.at, f"power {values[1]:g}; a number in the exponent is at most {MAX_POWER:g}")
+        known = [Number(value) for value in values if value is not None]
+        if len(known) < len(values) or (isinstance(node, Call) and node.function in REQUEST_FUNCTIONS):
+            return None
+        if isinstance(node, Negate):
+            return -known[0].value
+        same = Binary(node.op, known[0], known[1]) if isinstance(node, Binary) else Call(node.function, tuple(known))
+        value = float(compile_tree(same)(Frame({}, {}, {}, 1)))
+        if not math.isfinite(value):
+            what = node.op if isinstance(node, Binary) else node.function
+            raise self._error(node.at, f"{what!r} of constants is {value:g}; write a finite number")
+        return value
 
     def _compare(self, depth: int) -> Node:
         left = self._sum(depth)

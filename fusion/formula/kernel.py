@@ -232,27 +232,26 @@ def _rank(x: Floats, out: Floats) -> None:
 
 @compiled
 def _scale(op: int, x: Floats, out: Floats) -> None:
-    n = len(x)
-    low, high, total = math.inf, -math.inf, 0.0
-    for i in range(n):
-        if x[i] != x[i]:
-            total = math.nan
-        low, high, total = min(low, x[i]), max(high, x[i]), total + x[i]
+    """zscore or minmax; NaN stays NaN and is not counted."""
+    low, high, total, n = math.inf, -math.inf, 0.0, 0
+    for value in x:
+        if value == value:
+            low, high, total, n = min(low, value), max(high, value), total + value, n + 1
     if low == high or n == 0:
-        out[:] = 0.0
-        return
-    if total != total:
-        out[:] = math.nan
+        for i in range(len(x)):
+            out[i] = x[i] if x[i] != x[i] else 0.0
         return
     if op == MINMAX:
-        for i in range(n):
+        for i in range(len(x)):
             out[i] = (x[i] - low) / (high - low)
         return
     mean, scale, squares = total / n, 0.0, 0.0
-    for i in range(n):
-        scale = max(scale, abs(x[i] - mean))
-    for i in range(n):
-        squares += ((x[i] - mean) / scale) ** 2
+    for value in x:
+        if value == value:
+            scale = max(scale, abs(value - mean))
+    for value in x:
+        if value == value:
+            squares += ((value - mean) / scale) ** 2
     deviation = math.sqrt(squares / n)
-    for i in range(n):
+    for i in range(len(x)):
         out[i] = (x[i] - mean) / scale / deviation

@@ -119,11 +119,13 @@ def rank(x: Floats) -> Floats:
 
 
 def zscore(x: Floats) -> Floats:
-    """(x - mean) / standard deviation over the request; 0 when all are equal.
+    """(x - mean) / standard deviation over the request; 0 when all are equal. NaN stays NaN and is not counted.
 
     >>> zscore(np.array([1.0, 3.0])).tolist(), zscore(np.array([2.0, 2.0])).tolist()
     ([-1.0, 1.0], [0.0, 0.0])
     """
+    if np.isnan(x).any():
+        return _of_the_others(zscore, x)
     centred = x - x.mean() if len(x) else x
     if len(x) == 0 or x.min() == x.max():
         return np.zeros(len(x))
@@ -135,15 +137,23 @@ def zscore(x: Floats) -> Floats:
 
 
 def minmax(x: Floats) -> Floats:
-    """(x - min) / (max - min) over the request; 0 when all are equal.
+    """(x - min) / (max - min) over the request; 0 when all are equal. NaN stays NaN and is not counted.
 
     >>> minmax(np.array([1.0, 3.0, 2.0])).tolist(), minmax(np.array([2.0])).tolist()
     ([0.0, 1.0, 0.5], [0.0])
     """
     if len(x) == 0:
         return np.zeros(0)
+    if np.isnan(x).any():
+        return _of_the_others(minmax, x)
     low, high = x.min(), x.max()
     return np.zeros(len(x)) if low == high else (x - low) / (high - low)
+
+
+def _of_the_others(function: Callable[[Floats], Floats], x: Floats) -> Floats:
+    out, seen = np.full(len(x), np.nan), ~np.isnan(x)
+    out[seen] = function(x[seen])
+    return out
 
 
 def _compare(op: Callable[[Value, Value], Value]) -> Callable[[Value, Value], Value]:

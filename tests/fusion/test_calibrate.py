@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.arrays import Floats, auc
+from core.artefacts import ArtefactStore
 from core.errors import ArtefactError, ConfigError, DataError
 from core.logs import LoggedDataset
 from core.scores import ScoreTable
 from core.tasks import TaskSet, TaskSpec
 from fusion.calibrate import METHODS, Calibration, Method, TaskCalibration, fit, fit_task
+from fusion.formula import Formula
+from fusion.strategy import FormulaStrategy, load_strategy, publish
 
 N = 40_000
 
@@ -110,3 +115,43 @@ def test_other_tasks_pass_through() -> None:
     np.testing.assert_array_equal(calibration.apply(scores, ["like"]).values, scores.values)
     methods, arrays = calibration.to_arrays()
     np.testing.assert_array_equal(Calibration.from_arrays(methods, arrays).apply(scores).values, calibration.apply(scores).values)
+
+
+def two_scenarios(n: int = N) -> tuple[LoggedDataset, Floats]:
+    """A feed where scores are twice too sure, a search page where they are too low, and a few rows of a third page; truths."""
+    rng = np.random.default_rng(1)
+    z = rng.normal(-0.5, 1.5, n)
+    scenario = rng.choice(["feed", "search", "new"], n, p=[0.6, 0.39, 0.01])
+    slope, offset = np.where(scenario == "feed", 0.5, 1.0), np.where(scenario == "search", 1.2, 0.0)
+    truth = sigmoid(slope * z + offset)
+    label = (rng.random(n) < truth).astype(np.float64)
+    return LoggedDataset({"score_click": sigmoid(z), "click": label, "scenario": scenario.astype(object)}), truth
+
+
+def test_scenarios_have_maps_of_their_own(tmp_path: Path) -> None:
+    log, truth = two_scenarios()
+    tasks = TaskSet([TaskSpec("click")])
+    alone, together = fit(log, tasks, "platt", by_scenario=True), fit(log, tasks, "platt")
+    np.testing.assert_allclose(alone.scenarios["feed"]["click"].values, [0.5, 0.0], atol=0.06)
+    np.testing.assert_allclose(alone.scenarios["search"]["click"].values, [1.0, 1.2], atol=0.1)
+    assert set(alone.scenarios) == {"feed", "search"}  # 400 rows are too few
+    known = log["scenario"] != "new"
+    error = {name: np.abs(c.apply_log(log)["score_click"] - truth)[known].mean() for name, c in (("a", alone), ("t", together))}
+    assert error["a"] < 0.01 < 0.05 < error["t"]
+    methods, arrays = alone.to_arrays()
+    again = Calibration.from_arrays(methods, arrays)
+    np.testing.assert_array_equal(again.apply_log(log)["score_click"], alone.apply_log(log)["score_click"])
+
+    strategy = FormulaStrategy(Formula.parse("click", tasks=["click"]), {}, alone)
+    loaded = load_strategy(publish(ArtefactStore(tmp_path), "s", strategy))
+    table = ScoreTable(("click",), np.array([[0.2], [0.8]]))
+    for scenario in ("feed", "search", "new"):
+        of_log = alone.apply_log(
+            LoggedDataset({"score_click": table["click"], "scenario": np.array([scenario] * 2, dtype=object)})
+        )
+        np.testing.assert_array_equal(loaded.fuse(table, {"scenario": scenario}).final, of_log["score_click"])
+    np.testing.assert_array_equal(loaded.fuse(table).final, alone.tasks["click"](table["click"]))
+    with pytest.raises(DataError, match="scenario"):
+        alone.apply_log(LoggedDataset({"score_click": table["click"]}))
+    with pytest.raises(DataError, match="scenario"):
+        fit(LoggedDataset({"score_click": table["click"], "click": np.array([0.0, 1.0])}), tasks, by_scenario=True)

@@ -90,6 +90,34 @@ def test_depth_is_capped(deep: str) -> None:
         parse(deep, **NAMES)
 
 
+HOSTILE = {
+    "attribute access": ("click.__class__.__bases__", 6),
+    "a call of Python": ("__import__('os').system('true')", 12),
+    "a lambda": ("(lambda: click)()", 8),
+    "an index": ("click[0]", 6),
+    "a tower of powers": ("click + 9 ** 9 ** 9 ** 9", 16),
+    "a huge power": ("click ** 1e300", 7),
+    "an overflow": ("click + 1e300 * 1e300", 15),
+    "a logarithm of zero": ("click + log(1 - 1)", 9),
+    "10,000 parentheses": ("(" * 10_000 + "click" + ")" * 10_000, MAX_LENGTH + 1),
+    "parentheses under the cap": ("(" * 900 + "click" + ")" * 900, 41),
+    "10,000 signs": ("-" * 10_000 + "click", MAX_LENGTH + 1),
+    "a Cyrillic c": ("\u0441lick", 1),
+    "fullwidth letters": ("\uff4c\uff4f\uff47(click)", 1),
+    "a fullwidth parenthesis": ("log\uff08click)", 4),
+    "a fullwidth digit": ("click * \uff11", 9),
+    "a minus that is a dash": ("click \u2212 like", 7),
+    "an invisible space": ("click\u200b + like", 6),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_texts_are_refused_with_a_position(what: str) -> None:
+    text, position = HOSTILE[what]
+    with pytest.raises(ConfigError, match=f"position {position}: "):
+        parse(text, **NAMES)
+
+
 def test_length_and_height_are_capped() -> None:
     with pytest.raises(ConfigError, match=f"at most {MAX_LENGTH}"):
         parse("click" + " " * MAX_LENGTH, **NAMES)
