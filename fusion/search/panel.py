@@ -83,7 +83,7 @@ class Panel:
         self.positive_starts = np.searchsorted(self.positives, self.users).astype(np.int64)
         self.positive_gains = gained[self.positives]
         self.pairs = np.zeros((n_metrics, self.n_users))
-        for m in np.flatnonzero(auc):
+        for m in np.flatnonzero(auc).tolist():
             n_negatives = np.bincount(user, weights=self.gains[:, m] == 0, minlength=self.n_users)
             self.pairs[m] = np.bincount(user, weights=gained[:, m], minlength=self.n_users) * n_negatives
         self.negatives = np.zeros(0, dtype=np.int64)
