@@ -122,12 +122,32 @@ class MemoryBatches:
         else:  # whole groups are shuffled, and stay together
             order = torch.randperm(int(self.rows.group.max()) + 1, generator=generator)[self.rows.group].argsort(stable=True)
         for start in range(0, self.n_rows, batch_size):
-            batch = self.rows.take(order[start : start + batch_size])
-            if self.drop is not None:
-                chance, unknown = self.drop
-                gone = torch.rand(batch.ids.shape, generator=generator) < chance
-                batch.ids = torch.where(gone, unknown, batch.ids)
-            yield batch
+            yield dropped(self.rows.take(order[start : start + batch_size]), self.drop, generator)
+
+
+class ShardBatches:
+    """One worker's share of the batches: its own rows, shuffled anew each epoch, in as many pieces as there are batches.
+
+    Args:
+        rows: This worker's rows, about as many as each of the others'.
+        n_total: Rows of all workers, which says how many batches of the whole `batch_size` an epoch has.
+        rank: Which worker it is, so that workers shuffle differently.
+    """
+
+    def __init__(self, rows: Batch, drop: tuple[Tensor, Tensor] | None, *, n_total: int, rank: int) -> None:
+        self.rows, self.drop, self.n_rows, self.rank = rows, drop, n_total, rank
+
+    def steps(self, batch_size: int) -> int:
+        """Batches that all workers make together."""
+        return -(-self.n_rows // batch_size)
+
+    def epoch(self, seed: int, batch_size: int) -> Iterator[Batch]:
+        """This worker's piece of every batch; pieces differ by at most one row."""
+        n, steps = len(self.rows), self.steps(batch_size)
+        generator = torch.Generator().manual_seed(seed + 7_919 * self.rank)
+        order = torch.randperm(n, generator=generator)
+        for step in range(steps):
+            yield dropped(self.rows.take(order[step * n // steps : (step + 1) * n // steps]), self.drop, generator)
 
 
 class AlternatingBatches:
@@ -168,3 +188,23 @@ def dropping(layout: Layout) -> tuple[Tensor, Tensor] | None:
         return None
     unknown = [layout.offsets[feature.name] + 1 for feature in features]
     return torch.tensor([feature.drop for feature in features]), torch.tensor(unknown, dtype=torch.int32)
+
+
+def dropped(batch: Batch, drop: tuple[Tensor, Tensor] | None, generator: torch.Generator) -> Batch:
+    """The batch with some ids replaced by their unknown rows, as `dropping` says."""
+    if drop is not None:
+        chance, unknown = drop
+        gone = torch.rand(batch.ids.shape, generator=generator) < chance
+        batch.ids = torch.where(gone, unknown, batch.ids)
+    return batch
+
+
+def concatenated(parts: Sequence[Batch]) -> Batch:
+    """Batches one after another, without groups."""
+    return Batch(
+        torch.cat([part.ids for part in parts]),
+        torch.cat([part.dense for part in parts]),
+        {name: torch.cat([part.lists[name] for part in parts]) for name in parts[0].lists},
+        torch.cat([part.values for part in parts]),
+        torch.cat([part.weights for part in parts]),
+    )

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from core.arrays import AnyArray, Ints
 from core.errors import ConfigError, DataError
 from core.logs import LoggedDataset
-from ranker.batches import Batch, dropping, pack
+from ranker.batches import Batch, concatenated, dropped, dropping, pack
 from ranker.config import TrainConfig
 from ranker.encoder import Encoder, open_lists
 from ranker.features import FeatureSpec
@@ -104,12 +104,7 @@ class ParquetBatches:
 
     def _cut(self, rows: Batch, stop: int, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
         for start in range(0, stop, batch_size):
-            batch = rows.slice(start, min(start + batch_size, stop))
-            if self.drop is not None:
-                chance, unknown = self.drop
-                gone = torch.rand(batch.ids.shape, generator=generator) < chance
-                batch.ids = torch.where(gone, unknown, batch.ids)
-            yield batch
+            yield dropped(rows.slice(start, min(start + batch_size, stop)), self.drop, generator)
 
 
 def fit_encoder(spec: FeatureSpec, rows: ParquetRows, *, sample: int = SAMPLE, seed: int = 0, progress: bool = True) -> Encoder:
@@ -183,13 +178,7 @@ def _pieces(rows: Batch, size: int) -> Iterator[Batch]:
 
 
 def _mix(parts: Sequence[Batch], generator: torch.Generator) -> Batch:
-    joined = Batch(
-        torch.cat([part.ids for part in parts]),
-        torch.cat([part.dense for part in parts]),
-        {name: torch.cat([part.lists[name] for part in parts]) for name in parts[0].lists},
-        torch.cat([part.values for part in parts]),
-        torch.cat([part.weights for part in parts]),
-    )
+    joined = concatenated(parts)
     return joined.take(torch.randperm(len(joined), generator=generator))
 
 

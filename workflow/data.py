@@ -15,13 +15,16 @@ from core.artefacts import ArtefactStore
 from core.errors import ConfigError
 from core.logs import LoggedDataset
 from core.tasks import TaskSet
-from ranker.recipes import Recipe, census_income, folder, generic, kuairand
+from ranker.recipes import Recipe, ali_ccp, aliexpress, census_income, folder, generic, kuairand, movielens
 
 PARTS = ("train", "valid", "test", "all")
 RECIPES: Mapping[str, Callable[[argparse.Namespace], Recipe]] = {
     "folder": lambda args: folder.load(args.data, tasks=None if not args.tasks else _some(args)),
     "kuairand": lambda args: kuairand.load(args.data),
     "census_income": lambda args: census_income.load(args.data),
+    "ali_ccp": lambda args: ali_ccp.load(args.data),
+    "aliexpress": lambda args: aliexpress.load(args.data),
+    "movielens": lambda args: movielens.load(args.data),
     "log": lambda args: generic.load(args.data, _spec(args)),
 }
 
@@ -33,8 +36,8 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         choices=list(RECIPES),
         default="folder",
-        help="folder: what `scorefusion simulate` wrote (log, items, users); kuairand, census_income: the public data sets; "
-        "log: one Parquet, CSV or Arrow file with --spec (default: %(default)s)",
+        help="folder: what `scorefusion simulate` wrote (log, items, users); log: one Parquet, CSV or Arrow file "
+        "with --spec; the others: public data sets in their own files (default: %(default)s)",
     )
     parser.add_argument("--spec", metavar="FILE.yaml", help="feature spec of recipe log")
     parser.add_argument("--tasks", default="", metavar="A,B", help="recipe folder: only these tasks (default: all)")
@@ -43,6 +46,19 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 def add_store_argument(parser: argparse.ArgumentParser) -> None:
     """`--artefacts`, the root that artefacts are published below."""
     parser.add_argument("--artefacts", default="artefacts", metavar="FOLDER", help="root of artefacts (default: %(default)s)")
+
+
+def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--workers` and `--address`, for work that Ray spreads."""
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="Ray worker processes (default: 1, in this process)")
+    parser.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster for the workers (default: a local one)")
+
+
+def spread(args: argparse.Namespace) -> bool:
+    """Whether Ray workers are asked for."""
+    if args.workers < 1:
+        raise ConfigError(f"--workers {args.workers} must be at least 1")
+    return bool(args.workers > 1 or args.address)
 
 
 def load(args: argparse.Namespace) -> Recipe:

@@ -1,8 +1,9 @@
-"""`scorefusion publish`: publish a formula with the weights you give it, or list what is published."""
+"""`scorefusion publish`: publish a formula with the weights you give it, write a ranker as a graph, or list what is published."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from core.artefacts import ArtefactStore
 from core.errors import ConfigError
@@ -22,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--formula", metavar="TEXT", help="such as 'w_click * click + w_like * like'")
     parser.add_argument("--weights", metavar="YAML", help="a number for every parameter, such as '{w_click: 1, w_like: 20}'")
     parser.add_argument("--ranker", metavar="LABEL", help="the ranker whose scores it fuses: ranker/NAME or ranker/NAME/vN")
+    parser.add_argument(
+        "--export", metavar="FILE", help="instead: write --ranker as a graph for other runtimes, FILE.onnx or FILE.pt2 (torch)"
+    )
 
 
 def run(args: argparse.Namespace) -> str:
@@ -29,6 +33,8 @@ def run(args: argparse.Namespace) -> str:
     store = store_of(args)
     if args.list:
         return listing(store)
+    if args.export:
+        return export_graph(store, args.ranker, Path(args.export))
     for option in ("name", "formula", "ranker"):
         if not getattr(args, option):
             raise ConfigError(f"--{option} is missing; give --name, --formula, --weights and --ranker, or --list")
@@ -38,6 +44,30 @@ def run(args: argparse.Namespace) -> str:
     strategy = FormulaStrategy(Formula.parse(args.formula, tasks=tasks, params=list(weights)), weights)
     artefact = publish(store, args.name, strategy, ranker=ranker.label, seed=args.seed)
     return f"{artefact.path}: {args.formula} over {ranker.label}"
+
+
+def export_graph(store: ArtefactStore, label: str | None, path: Path) -> str:
+    """Write a published ranker as a graph, compared with the ranker itself."""
+    if not label:
+        raise ConfigError("--export needs --ranker, the label of a published ranker")
+    if path.suffix not in (".onnx", ".pt2"):
+        raise ConfigError(f"--export {str(path)!r} must end in .onnx or .pt2")
+    from ranker import export  # here: the other forms of this verb need no torch
+    from ranker.predictor import Predictor
+
+    artefact = store.find(label)
+    predictor = Predictor.load(artefact)
+    rows = export.example_rows(predictor)
+    program = export.export(predictor, rows)
+    what = "equal to the ranker"
+    if path.suffix == ".onnx":
+        content = export.to_onnx(program, rows, predictor.scored)
+        gap = export.onnx_gap(content, predictor, rows)
+        what = "not compared, onnxruntime is not installed" if gap is None else f"within {gap:.1e} of the ranker in onnxruntime"
+        export.write(content, path)
+    else:
+        export.save(program, path)
+    return f"{path}: {artefact.label} for any number of candidates, {what}"
 
 
 def listing(store: ArtefactStore) -> str:

@@ -12,7 +12,7 @@ from core.logs import LoggedDataset
 from ranker.config import TrainConfig
 from ranker.crossfit import cross_fit
 from ranker.predictor import Predictor
-from workflow.data import PARTS, add_data_arguments, add_store_argument, load, part, store_of
+from workflow.data import PARTS, add_data_arguments, add_store_argument, add_worker_arguments, load, part, spread, store_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train the ranker's architecture anew on the days before each day, and score every day from the third on",
     )
     parser.add_argument("--refit", type=int, default=1, metavar="N", help="--cross-fit: days one training scores (default: 1)")
+    add_worker_arguments(parser)
     parser.add_argument("--out", required=True, metavar="FILE.parquet", help="where the scored log goes")
 
 
@@ -41,6 +42,8 @@ def run(args: argparse.Namespace) -> str:
         raise ConfigError(f"--out {args.out!r} must end in .parquet")
     if args.refit < 1:
         raise ConfigError(f"--refit {args.refit} must be at least 1 day")
+    if spread(args) and args.cross_fit:
+        raise ConfigError("--cross-fit trains in one process; leave --workers and --address out")
     artefact = store_of(args).find(args.ranker)
     predictor = Predictor.load(artefact)
     recipe = load(args)
@@ -51,7 +54,13 @@ def run(args: argparse.Namespace) -> str:
         scored = cross_fit(recipe.spec, model, rows, config=config, options=options, refit=args.refit, seed=args.seed)
         scored.to_parquet(args.out)
         return f"{args.out}: {len(scored)} rows, each scored by a {model} trained on the days before it"
-    scored = with_scores(predictor, part(recipe, args.part))
+    if spread(args):
+        from ranker.distributed import score_workers  # here: Ray takes seconds to import
+
+        rows = without_scores(part(recipe, args.part))
+        scored = score_workers(artefact, rows, n_workers=args.workers, address=args.address)
+    else:
+        scored = with_scores(predictor, part(recipe, args.part))
     scored.to_parquet(args.out)
     return f"{args.out}: {len(scored)} {args.part} rows with {len(predictor.scored)} scores of {artefact.label}"
 

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from core.artefacts import json_bytes
+from core.errors import ConfigError
 from ranker import report
 from ranker.balance import BALANCERS
 from ranker.models import MODELS
+from ranker.predictor import Predictor
+from ranker.recipes import Recipe
+from ranker.report.comparison import SHOWN, cell, comparison_page, label
+from ranker.scalars import Scalars
 from ranker.train import TrainConfig, Trained, train
-from workflow.data import add_data_arguments, add_store_argument, load, mapping_option, store_of
-from workflow.tables import metrics_table
+from workflow.contest import Entry, chosen, contest, names_of, summary
+from workflow.data import add_data_arguments, add_store_argument, add_worker_arguments, load, mapping_option, spread, store_of
+from workflow.tables import metrics_table, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,48 +31,150 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_store_argument(parser)
     parser.add_argument("--name", default="ranker", help="the artefact is ranker/NAME (default: %(default)s)")
     parser.add_argument("--model", choices=list(MODELS), default="mmoe", help="architecture (default: %(default)s)")
-    parser.add_argument("--options", metavar="YAML", help="the architecture's own, such as '{n_experts: 8, hidden: [64, 32]}'")
+    parser.add_argument("--models", metavar="A,B|all", help="compare these architectures and publish the one validation chooses")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="comparison: runs of each, from --seed on (default: 1)")
+    parser.add_argument(
+        "--runs",
+        default="runs/comparison",
+        metavar="FOLDER",
+        help="comparison: finished runs, tables and page (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--judge",
+        choices=("valid", "test"),
+        default="valid",
+        help="comparison: rows of the printed table; the chosen ranker is judged on test in any case (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--options", metavar="YAML", help="the architecture's own, such as '{n_experts: 8}'; by architecture with --models"
+    )
     parser.add_argument("--training", metavar="YAML", help="training settings beyond those below, such as '{patience: 3}'")
     parser.add_argument("--epochs", type=int, help="at most so many (default: the recipe's)")
     parser.add_argument("--batch-size", type=int, help="rows a step (default: the recipe's)")
     parser.add_argument("--learning-rate", type=float, help="default: the recipe's")
-    parser.add_argument("--balance", choices=list(BALANCERS), help="how the tasks' losses are combined (default: the recipe's)")
+    parser.add_argument(
+        "--balance",
+        metavar="NAME|A,B|all",
+        help=f"how the tasks' losses are combined, of {', '.join(BALANCERS)}; several are compared (default: the recipe's)",
+    )
     parser.add_argument("--checkpoints", metavar="FOLDER", help="save each epoch here, and go on from it after a kill")
+    parser.add_argument("--tensorboard", metavar="FOLDER", help="scalars of each epoch (default: beside the checkpoints, if any)")
     parser.add_argument("--report", metavar="FOLDER", help="write report.html and report.json of the validation rows here")
-    parser.add_argument("--threads", type=int, default=2, help="torch threads (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="torch threads, of each worker too (default: %(default)s)")
+    add_worker_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> str:
-    """Train, publish, and print the validation metrics."""
+    """Train, publish, and print the validation metrics; or compare, and publish what validation chooses."""
     options = mapping_option("--options", args.options)
-    recipe = load(args)
-    config = config_of(args, recipe.config)
+    balances = names_of("--balance", args.balance, list(BALANCERS)) if args.balance else []
+    models = names_of("--models", args.models, list(MODELS)) if args.models else [args.model]
+    if args.seeds < 1:
+        raise ConfigError(f"--seeds {args.seeds} must be at least 1")
+    several = bool(args.models) or len(balances) > 1 or args.seeds > 1
+    if spread(args) and several:
+        raise ConfigError("--workers spreads one training; compare with --models, --balance and --seeds in one process")
     torch.set_num_threads(args.threads)
-    trained = train(
-        recipe.spec,
-        args.model,
-        train=recipe.train,
-        valid=recipe.valid,
-        config=config,
-        options=options,
-        seed=args.seed,
-        checkpoints=args.checkpoints,
-    )
+    recipe = load(args)
+    config = config_of(args, recipe.config, balances)
+    if several:
+        by_model = options if args.models else {args.model: options}
+        return compare(args, recipe, config, [Entry(m, b) for m in models for b in balances or [config.balance]], by_model)
+    trained = train_one(args, recipe, config, options)
     print(metrics_table(trained.metrics))
     artefact = trained.publish(store_of(args), args.name)
     if args.report:
         report.write(report.facts(trained, recipe.valid, seed=args.seed), args.report)
-    return f"{artefact.path}: {args.model} of {summary(trained)}"
+    return f"{artefact.path}: {args.model} of {summary_line(trained)}"
 
 
-def config_of(args: argparse.Namespace, base: TrainConfig) -> TrainConfig:
+def train_one(args: argparse.Namespace, recipe: Recipe, config: TrainConfig, options: Mapping[str, Any]) -> Trained:
+    """In this process, or in Ray workers."""
+    scalars = args.tensorboard or (Path(args.checkpoints) / "tensorboard" if args.checkpoints else None)
+    rows: dict[str, Any] = {"train": recipe.train, "valid": recipe.valid}
+    common: dict[str, Any] = {"config": config, "options": options, "seed": args.seed, "checkpoints": args.checkpoints}
+    if not spread(args):
+        return train(recipe.spec, args.model, **rows, **common, watch=Scalars(scalars) if scalars else None)
+    from ranker.distributed import train_workers  # here: Ray takes seconds to import
+
+    workers = {"n_workers": args.workers, "address": args.address, "threads": args.threads, "tensorboard": scalars}
+    return train_workers(recipe.spec, args.model, **rows, **common, **workers)
+
+
+def compare(
+    args: argparse.Namespace, recipe: Recipe, config: TrainConfig, entries: Sequence[Entry], options: Mapping[str, Any]
+) -> str:
+    """Every entry over the seeds; a table, comparison.json and comparison.html, and the chosen ranker published."""
+    for model, own in options.items():
+        if model not in MODELS or not isinstance(own, Mapping):
+            raise ConfigError(
+                f"--options {model!r} must be an architecture with its options, such as '{{mmoe: {{n_experts: 8}}}}'"
+            )
+    folder = Path(args.runs)
+    runs, left_out = contest(
+        recipe,
+        entries,
+        config=config,
+        options=options,
+        seeds=range(args.seed, args.seed + args.seeds),
+        folder=folder,
+        skip_unfit="all" in (args.models, args.balance),
+        tensorboard=args.tensorboard,
+    )
+    parts = {part: summary(runs, part) for part in ("valid", "test")}
+    entry, best = chosen(runs)
+    print(comparison_table(parts[args.judge]))
+    for name, why in left_out.items():
+        print(f"left out: {name}: {why}")
+    print(f"\nchosen on the validation rows: {entry.model} with {entry.balance}, seed {best.seed}; on the test rows:")
+    print(metrics_table(best.metrics["test"]))
+    value = {
+        "data": args.data,
+        "recipe": args.recipe,
+        "seeds": args.seeds,
+        "chosen": {"model": entry.model, "balance": entry.balance, "seed": best.seed},
+        "left_out": left_out,
+        **parts,
+        "seconds": {run.artefact.name: run.seconds for run in runs},
+    }
+    (folder / "comparison.json").write_bytes(json_bytes(report.plain(value)))
+    headings = {"Validation rows, which choose": parts["valid"], "Test rows": parts["test"]}
+    intro = f"{len(runs)} runs on {recipe.name}; validation chooses {entry.model} with {entry.balance}."
+    (folder / "comparison.html").write_text(comparison_page("Rankers compared", intro, headings), encoding="utf-8")
+    manifest = best.artefact.manifest
+    published = Predictor.load(best.artefact).publish(
+        store_of(args),
+        args.name,
+        seed=best.seed,
+        data_fingerprint=manifest["data_fingerprint"],
+        train=best.artefact.config["train"],
+        metrics=manifest["metrics"]["valid"],
+    )
+    n = len({run.entry for run in runs})
+    return (
+        f"{published.path}: {entry.model} with {entry.balance}, best of {n} over {args.seeds} seeds; see {folder}/comparison.html"
+    )
+
+
+def comparison_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line a ranker and task: mean ± standard deviation over seeds."""
+    several = len({row["balance"] for row in rows}) > 1
+    names = [name for name in SHOWN if any(cell(row.get(name)) for row in rows)]
+    return table(
+        ["ranker", "task", *names], [[label(row, several), row["task"], *(cell(row.get(n)) for n in names)] for row in rows]
+    )
+
+
+def config_of(args: argparse.Namespace, base: TrainConfig, balances: Sequence[str] = ()) -> TrainConfig:
     """The recipe's training settings under `--training` under the options with a name of their own."""
-    named = {name: getattr(args, name) for name in ("epochs", "batch_size", "learning_rate", "balance")}
+    named = {name: getattr(args, name) for name in ("epochs", "batch_size", "learning_rate")}
     given = {name: value for name, value in named.items() if value is not None}
+    if len(balances) == 1:
+        given["balance"] = balances[0]
     return TrainConfig.from_json({**asdict(base), **mapping_option("--training", args.training), **given})
 
 
-def summary(trained: Trained) -> str:
+def summary_line(trained: Trained) -> str:
     """What was trained, in one line."""
     n = sum(p.numel() for p in trained.model.parameters())
     return f"{n} parameters, {len(trained.encoder.spec.tasks)} tasks, best epoch {trained.best_epoch:g} of {len(trained.history)}"

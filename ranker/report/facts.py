@@ -54,7 +54,7 @@ def facts(trained: Trained, log: LoggedDataset, *, max_rows: int = 20_000, seed:
         "attention_of_one": attention_of_one(trained, log),
         "gradient_cosines": gradient_cosines(trained, rows),
     }
-    return _plain(value)  # type: ignore[no-any-return]  # a mapping stays one
+    return plain(value)  # type: ignore[no-any-return]  # a mapping stays one
 
 
 def parameters(model: MultiTaskModel) -> dict[str, int]:
@@ -132,14 +132,14 @@ def _seen(log: LoggedDataset, trained: Trained, name: str) -> tuple[AnyArray, An
     return label, mask > 0
 
 
-def _plain(value: Any) -> Any:
-    """NaN and infinities become null, arrays lists, numpy numbers Python's."""
+def plain(value: Any) -> Any:
+    """As JSON takes it: NaN and infinities become null, arrays lists, numpy numbers Python's."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,96 @@
+"""Two Ray workers make the model that one process makes of the same batches, and score as one process scores."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+from core.artefacts import ArtefactStore
+from core.errors import ConfigError
+from core.logs import LoggedDataset
+from ranker.batches import Batch, ShardBatches, concatenated, dropping, pack
+from ranker.checks import TASKS, example_log, example_spec
+from ranker.distributed import cluster, score_workers, train_workers
+from ranker.encoder import Encoder
+from ranker.train import TrainConfig, fit, fit_scales
+
+SPEC = example_spec(TASKS)
+CONFIG = TrainConfig(epochs=2, batch_size=50, learning_rate=0.01, patience=5, precision="float32")
+TRAIN, VALID = example_log(401, 0), example_log(120, 1)
+
+
+@pytest.fixture(scope="module")
+def local_cluster() -> Iterator[None]:
+    with cluster(2):
+        yield
+
+
+class Together:
+    """What two workers' batches are, in one process."""
+
+    def __init__(self, shards: list[ShardBatches]) -> None:
+        self.shards, self.n_rows = shards, shards[0].n_rows
+
+    def steps(self, batch_size: int) -> int:
+        return self.shards[0].steps(batch_size)
+
+    def epoch(self, seed: int, batch_size: int) -> Iterator[Batch]:
+        for parts in zip(*(shard.epoch(seed, batch_size) for shard in self.shards), strict=True):
+            yield concatenated(parts)
+
+
+def test_two_workers_make_the_model_of_one_process(local_cluster: None, tmp_path: Path) -> None:
+    """Nine batches an epoch, two epochs, likes on clicked rows only: sums over both workers must be those over the batch."""
+    two = train_workers(SPEC, "mmoe", train=TRAIN, valid=VALID, n_workers=2, config=CONFIG, checkpoints=tmp_path / "shared")
+    encoder = Encoder.fit(SPEC, TRAIN)
+    scales = fit_scales(TASKS, TRAIN, CONFIG)
+    rows, drop = pack(encoder, TRAIN, scales), dropping(encoder.layout)
+    cuts = [0, len(TRAIN) // 2, len(TRAIN)]
+    shards = [ShardBatches(rows.slice(cuts[rank], cuts[rank + 1]), drop, n_total=len(TRAIN), rank=rank) for rank in range(2)]
+    source = Together(shards)
+    assert source.steps(50) == 9
+    one = fit(source, encoder, pack(encoder, VALID, scales), VALID, model="mmoe", scales=scales, config=CONFIG, progress=False)
+    for (name, p), q in zip(one.model.state_dict().items(), two.model.state_dict().values(), strict=True):
+        assert torch.allclose(p, q, atol=1e-4), name
+    for a, b in zip(one.history, two.history, strict=True):
+        assert a["epoch"] == b["epoch"]
+        assert a["valid_loss"] == pytest.approx(b["valid_loss"], abs=1e-4)
+    assert (tmp_path / "shared" / "checkpoint.pt").is_file()
+
+    artefact = two.publish(ArtefactStore(tmp_path), "demo")
+    scored = score_workers(artefact, VALID, n_workers=1, batch_size=16)
+    wanted = two.predictor.predict(VALID)
+    assert set(scored) - set(VALID) == {"score_click", "score_like", "score_watch_s"}
+    for task in TASKS.names:
+        assert np.allclose(scored[f"score_{task}"], wanted[task], atol=1e-5)
+    assert ray.is_initialized()  # a cluster that was there before stays
+
+
+def test_shards_hold_every_row_once_in_pieces_of_one_size() -> None:
+    encoder = Encoder.fit(SPEC, TRAIN)
+    rows = pack(encoder, TRAIN, fit_scales(TASKS, TRAIN, CONFIG))
+    pieces: list[list[Batch]] = []
+    for rank, (start, stop) in enumerate(((0, 200), (200, 401))):
+        shard = ShardBatches(rows.slice(start, stop), None, n_total=401, rank=rank)
+        pieces.append(list(shard.epoch(3, 50)))
+        assert {len(piece) for piece in pieces[-1]} <= {22, 23}
+    assert [len(piece) for piece in pieces] == [9, 9]
+    seen = np.sort(np.concatenate([piece.values[:, 2].numpy() for part in pieces for piece in part]))
+    assert np.array_equal(seen, np.sort(rows.values[:, 2].numpy()))
+
+
+@pytest.mark.parametrize(
+    ("config", "n_workers", "message"),
+    [
+        (TrainConfig(balance="gradnorm"), 2, "balance 'gradnorm' does not work over workers"),
+        (TrainConfig(ranking={"group": "user_id"}), 2, "ranking does not work over workers"),
+        (TrainConfig(alternate="scenario"), 2, "alternate does not work over workers"),
+        (TrainConfig(), 0, "0 workers must be at least 1"),
+    ],
+)
+def test_what_workers_cannot_do_is_said_before_any_starts(config: TrainConfig, n_workers: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train_workers(SPEC, "mmoe", train=TRAIN, valid=LoggedDataset(VALID.columns), n_workers=n_workers, config=config)
