@@ -1,37 +1,34 @@
 """What searching or learning a fusion is worth on KuaiRand: MTF-GAUC on 05-04..05-06 beside hand-set weights and random draws.
 
-Every score is out of sample: a ranker trained up to 04-29 scores 05-01..05-03, one trained up to 05-02 scores 05-04..05-06.
-Formulas are calibrated and searched on 05-01..05-02, the family is chosen on 05-03, and only then judged. `hand_set` is the
-expected reward itself: the objective's own gains times calibrated probabilities.
+Every score is out of sample: rankers trained on the days before 04-28, 05-01 and 05-04 score three days each. Families and
+learned models are chosen on three rolling days, 05-01..05-03: each is fitted on the scored days before such a day and judged
+on it, and the simplest within one standard error of the best mean wins. What is chosen is fitted once more on 04-28..05-03
+and judged once on 05-04..05-06. `hand_set` is the expected reward itself: the objective's gains times calibrated probabilities.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from bench.fusion_contest import FAMILIES, LEARNED, ROUNDS, Answer, Contest, Effort, choose
 from bench.harness import ROOT, Bench, Cell, data_folder
 from core.arrays import Floats
 from core.logs import LoggedDataset
-from core.scores import ScoreTable
 from core.tasks import TaskSet
-from fusion.calibrate import fit
-from fusion.formula import Formula
-from fusion.formula.families import family, weighted_sum_of
-from fusion.fused import FusionStrategy
-from fusion.learned.fit import LEARNERS, learn
-from fusion.search import Evaluator, Objective, Panel, Param, SearchResult, Space, mtf_gauc, search, split_days
-from fusion.search.bootstrap import draw_values, interval, panel_draws
+from fusion.search.bootstrap import interval, user_draws
 from ranker.crossfit import cross_fit
 from ranker.recipes import kuairand
 
 TASKS = ("click", "long_view", "like", "follow", "comment", "forward", "profile_enter")
-GAINS = {"click": 1.0, "long_view": 2.0, "like": 5.0, "follow": 10.0, "comment": 10.0, "forward": 10.0, "profile_enter": 3.0}
-SEARCH_DAYS, JUDGED_DAYS = (20220501, 20220502, 20220503), (20220504, 20220505, 20220506)
-FAMILIES = ("weighted_sum", "log_sum", "power_product", "rank_sum")
+EARLY_DAYS = (20220428, 20220429, 20220430)
+ROLLING_DAYS, JUDGED_DAYS = (20220501, 20220502, 20220503), (20220504, 20220505, 20220506)
+SEARCHERS = ("grid", "tpe", "nsga2")  # over weighted sums, beside every family's cma_es
+MODEL = "mmoe"
 FIGURES = [
     "kuairand_hand_set",
     "kuairand_random200",
@@ -40,111 +37,115 @@ FIGURES = [
     "formula_gain_low",
     "learned_gain_low",
 ]
+QUICK, FULL = Effort(64, 128, 200), Effort(600, 1_200, 1_000)
 
 
 def main() -> None:
-    """Score, search, judge, print."""
+    """Score, choose, judge, print."""
     bench = Bench("fusion_quality", FIGURES, arguments=_arguments)
     folder = data_folder("kuairand_pure")
     if folder is None:
         bench.note("kuairand", "the data is not there; set SCOREFUSION_DATA")
         bench.finish()
         return
-    log = scored(folder, Path(bench.args.work), epochs=1 if bench.quick else 3)
-    known = log.take(np.isin(log["date"], SEARCH_DAYS))
-    judged = log.take(np.isin(log["date"], JUDGED_DAYS))
-    before, chooser = split_days(known, "date")
+    work = Path(bench.args.work) / ("quick" if bench.quick else "full")
+    log = scored(folder, work, quick=bench.quick)
     tasks = TaskSet([kuairand.spec_for(TASKS).tasks[task] for task in TASKS])
-    calibration = fit(before, tasks)
-    objective = Objective([mtf_gauc(GAINS)])
-    results: dict[str, SearchResult] = {}
-    for name in FAMILIES:
-        f = family(name, tasks)
-        space = Space([Param(p, *limits) for p, limits in f.ranges.items()], f.scale_free)
-        results[name] = search(
-            f.formula, before, chooser, space=space, objective=objective, hand_set=GAINS, searcher=bench.args.searcher,
-            n_trials=200 if bench.quick else 2_000, calibration=calibration, seed=1,
-        )  # fmt: skip
-    chosen = max(results, key=lambda name: results[name].value_heldout)
-    panel = Panel(calibration.apply_log(judged), objective)
-    best_draws = _judge(bench, results, chosen, panel)
-    _learned(bench, calibration.apply_log(before), Panel(calibration.apply_log(chooser), objective), panel, tasks, best_draws)
-    bench.note(
-        "kuairand_best_formula", f"{chosen}, chosen on 05-03 among {len(results)} families: {results[chosen].formula.text}"
-    )
+    effort = QUICK if bench.quick else FULL
+    formula, learned, rounds = _choose(bench, log, tasks, work, effort)
+    judged = np.isin(log["date"], JUDGED_DAYS)
+    last = Contest(log.take(~judged), log.take(judged), tasks, work / "judged", effort, rolling=False)
+    _judge(bench, last, formula, learned, rounds)
     bench.finish()
 
 
-def scored(folder: Path, work: Path, *, epochs: int) -> LoggedDataset:
-    """05-01..05-06 with out-of-sample `score_<task>` columns; kept below `work`, because it takes minutes."""
-    kept = work / f"kuairand-mmoe-{epochs}.parquet"
-    if not kept.exists():
-        recipe = kuairand.load(folder, tasks=TASKS)
-        parts = [recipe.train, recipe.valid, recipe.test]
-        whole = LoggedDataset({name: np.concatenate([part[name] for part in parts]) for name in recipe.train})
-        config = replace(recipe.config, epochs=epochs)
-        found = cross_fit(
-            recipe.spec, "mmoe", whole, days=(*SEARCH_DAYS, *JUDGED_DAYS), day="date", refit=3, config=config, seed=0
+def scored(folder: Path, work: Path, *, quick: bool) -> LoggedDataset:
+    """04-28..05-06 with out-of-sample `score_<task>` columns; each three days are kept, because they take minutes."""
+    parts = []
+    for days in (EARLY_DAYS, ROLLING_DAYS, JUDGED_DAYS):
+        kept = work / f"scored-{days[0]}.parquet"
+        if not kept.exists():
+            recipe = kuairand.load(folder, tasks=TASKS)
+            rows = [recipe.train, recipe.valid, recipe.test]
+            whole = LoggedDataset({name: np.concatenate([part[name] for part in rows]) for name in recipe.train})
+            config = replace(recipe.config, epochs=1) if quick else recipe.config
+            found = cross_fit(recipe.spec, MODEL, whole, days=days, day="date", refit=len(days), config=config, seed=0)
+            names = [name for name in found if name in (*TASKS, "user_id", "item_id", "date") or name.startswith("score_")]
+            LoggedDataset({name: found[name] for name in names}).to_parquet(kept)
+        parts.append(LoggedDataset.from_parquet(kept))
+    return LoggedDataset({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def _choose(bench: Bench, log: LoggedDataset, tasks: TaskSet, work: Path, effort: Effort) -> tuple[str, str, Mapping[str, int]]:
+    """The family, the learned model and the rounds, from the rolling days alone."""
+    days = {
+        day: Contest(
+            log.take(log["date"] < day), log.take(log["date"] == day), tasks, work / f"rolling-{day}", effort, rolling=True
         )
-        names = [name for name in found if name in (*TASKS, "user_id", "item_id", "date") or name.startswith("score_")]
-        LoggedDataset({name: found[name] for name in names}).to_parquet(kept)
-    return LoggedDataset.from_parquet(kept)
-
-
-def _judge(bench: Bench, results: dict[str, SearchResult], chosen: str, panel: Panel) -> Floats:
-    """All families on the judged days, each with its paired interval over hand_set."""
-    draws = panel_draws(panel, 200 if bench.quick else 1_000, seed=7)
-    hand = Evaluator(weighted_sum_of(GAINS), panel)
-    vector = np.array([list(GAINS.values())])
-    hand_value, hand_draws = float(hand(vector).values[0]), draw_values(hand, vector, draws)[:, 0]
-    random = np.array([[results[chosen].random200.weights[task] for task in GAINS]])
-    rows: list[list[Cell]] = [
-        ["hand_set", hand_value, None, None],
-        ["best of 200 random", float(hand(random).values[0]), None, None],
-    ]
-    for name, result in results.items():
-        judge = Evaluator(result.formula, panel)
-        weights = np.array([[result.weights[param] for param in result.formula.params]])
-        own = draw_values(judge, weights, draws)[:, 0]
-        value, gained = float(judge(weights).values[0]), interval(own - hand_draws)
-        rows.append([name, value, gained.low, gained.high])
-        if name == chosen:
-            best_draws = own
-            bench.figure("kuairand_best_formula", value)
-            bench.figure("formula_gain_low", gained.low)
-    bench.table(
-        ["formula", "MTF-GAUC 05-04..06", "gain low", "gain high"], rows, title=f"KuaiRand, {panel.n_rows:,} judged impressions"
-    )
-    bench.figure("kuairand_hand_set", hand_value)
-    bench.figure("kuairand_random200", float(hand(random).values[0]))
-    return best_draws
-
-
-def _learned(bench: Bench, before: LoggedDataset, chooser: Panel, panel: Panel, tasks: TaskSet, best_draws: Floats) -> None:
-    """Trees and the monotone network on the same days; the better one on 05-03 is judged."""
-    learned: dict[str, FusionStrategy] = {
-        kind: learn(kind, before, None, tasks=tasks, gains=GAINS, max_rounds=6 if bench.quick else 12, seed=0).strategy
-        for kind in LEARNERS
+        for day in ROLLING_DAYS
     }
-    chosen = max(learned, key=lambda name: _as_task(learned[name], chooser)(np.ones((1, 1))).values[0])
-    judge = _as_task(learned[chosen], panel)
-    gained = interval(draw_values(judge, np.ones((1, 1)), panel_draws(panel, len(best_draws), seed=7))[:, 0] - best_draws)
-    bench.figure("kuairand_best_learned", float(judge(np.ones((1, 1))).values[0]))
-    bench.figure("learned_gain_low", gained.low)
-    bench.note("kuairand_best_learned", f"{chosen}, chosen on 05-03; over the best formula {gained.low:.4f} .. {gained.high:.4f}")
+    rounds = {kind: int(np.argmax(np.mean([c.history(kind) for c in days.values()], axis=0))) + 1 for kind in ROUNDS}
+    users = np.unique(np.concatenate([contest.later["user_id"] for contest in days.values()]))
+    draws = user_draws(len(users), effort.n_draws, 11)
+    own = [draws[:, np.searchsorted(users, np.unique(contest.later["user_id"]))] for contest in days.values()]
+    values: dict[str, Floats] = {}
+    drawn: dict[str, Floats] = {}
+    for name in ("hand_set", *FAMILIES, *LEARNED):
+        judges = [contest.judge(_answer(contest, name, rounds).final) for contest in days.values()]
+        values[name] = np.array([judge.value for judge in judges])
+        drawn[name] = np.mean([judge.draws(mine) for judge, mine in zip(judges, own, strict=True)], axis=0)
+    chosen: dict[tuple[str, ...], str] = {}
+    error: dict[str, float] = {}
+    for group in (FAMILIES, LEARNED):
+        found, errors = choose({name: values[name] for name in group}, drawn)
+        chosen[group], error = found, {**error, **errors}
+    rows: list[list[Cell]] = [
+        [name, *v, float(v.mean()), error.get(name), "chosen" if name in chosen.values() else ""] for name, v in values.items()
+    ]
+    bench.table(
+        ["fusion", "05-01", "05-02", "05-03", "mean", "SE to best", ""], rows, title="MTF-GAUC on the rolling days, which choose"
+    )
+    bench.note("rounds", ", ".join(f"{kind} {n}" for kind, n in rounds.items()) + ": the best mean over the rolling days")
+    return chosen[FAMILIES], chosen[LEARNED], rounds
 
 
-def _as_task(strategy: FusionStrategy, panel: Panel) -> Evaluator:
-    """A strategy's final scores as a task of their own, so that the same kernel judges them."""
-    names = tuple(sorted(strategy.requires))
-    table = ScoreTable(names, np.stack([np.asarray(panel.log[f"score_{task}"], dtype=np.float64) for task in names], axis=1))
-    fused = panel.log.with_columns({"score_fused": strategy.fuse(table, {}).final})
-    return Evaluator(Formula.parse("a * fused", tasks=["fused"], params=["a"]), Panel(fused, panel.objective))
+def _answer(contest: Contest, name: str, rounds: Mapping[str, int]) -> Answer:
+    if name in ("hand_set", "random200"):
+        return contest.hand_set() if name == "hand_set" else contest.random200()
+    if name in SEARCHERS:
+        return contest.formula("weighted_sum", name)
+    return contest.formula(name) if name in FAMILIES else contest.learned(name, rounds)
+
+
+def _judge(bench: Bench, contest: Contest, formula: str, learned: str, rounds: Mapping[str, int]) -> None:
+    """Everything on the judged days, with paired intervals over hand_set and over the chosen formula."""
+    names = ("hand_set", "random200", *SEARCHERS, *FAMILIES, *LEARNED)
+    answers = {name: _answer(contest, name, rounds) for name in names}
+    judges = {name: contest.judge(answer.final) for name, answer in answers.items()}
+    users = user_draws(judges["hand_set"].n_users, contest.effort.n_draws, 7)
+    draws = {name: judge.draws(users) for name, judge in judges.items()}
+    rows: list[list[Cell]] = []
+    for name, judge in judges.items():
+        over_hand, over_formula = (interval(draws[name] - draws[other]) for other in ("hand_set", formula))
+        gains: list[Cell] = [judge.value - judges["hand_set"].value, *over_hand]
+        gains += [judge.value - judges[formula].value, *over_formula]
+        kind = f"weighted_sum by {name}" if name in SEARCHERS else name
+        rows.append([kind, judge.value, *gains, {formula: "chosen", learned: "chosen"}.get(name, "")])
+    headers = ["fusion", "MTF-GAUC", "over hand_set", "low", "high", f"over {formula}", "low", "high", ""]
+    bench.table(headers, rows, title=f"KuaiRand 05-04..05-06, judged once: {len(contest.later):,} impressions")
+    for figure, name in zip(FIGURES, ("hand_set", "random200", formula, learned), strict=False):
+        bench.figure(figure, judges[name].value)
+    bench.figure("formula_gain_low", interval(draws[formula] - draws["hand_set"]).low)
+    bench.figure("learned_gain_low", interval(draws[learned] - draws[formula]).low)
+    bench.note("kuairand_best_formula", f"{formula} by cma_es: {answers[formula].words}")
+    bench.note("kuairand_best_learned", f"{learned}, {answers[learned].words}")
+    bench.note("scores", f"{MODEL} as the recipe trains it, cross-fitted; intervals redraw users and keep the fusions paired")
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--work", default=str(ROOT / "runs" / "fusion_quality"), help="where the ranker's scores are kept")
-    parser.add_argument("--searcher", default="cma_es", help="how the formulas are searched")
+    parser.add_argument(
+        "--work", default=str(ROOT / "runs" / "fusion_quality"), help="keeps scores and answers; a killed run goes on from here"
+    )
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ class LearnedStrategy(ABC):
     def arrays(self) -> dict[str, AnyArray]:
         """The fitted numbers, by name."""
 
+    @property
+    @abstractmethod
+    def proof(self) -> str:
+        """Why it is monotone, in words with the numbers that were checked when it was made."""
+
     @classmethod
     @abstractmethod
     def from_arrays(cls, inputs: Inputs, arrays: Mapping[str, AnyArray], calibration: Calibration | None = None) -> Self:

@@ -21,7 +21,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "n_mixed": 8,
     "steps_a_round": 50,
     "batch": 1024,
-    "learning_rate": 0.02,
+    "learning_rate": 0.05,
 }
 
 

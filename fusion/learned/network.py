@@ -68,6 +68,15 @@ class MonotoneNetwork(LearnedStrategy):
         """The weights, by name."""
         return dict(self._arrays)
 
+    @property
+    def proof(self) -> str:
+        """The weights that were checked, and the smallest of them."""
+        checked = np.concatenate([self._arrays[name].ravel() for name in POSITIVE])
+        return (
+            f"All {len(checked)} weights on the ways from a score to the final score are at least 0 (the smallest is "
+            f"{checked.min():.3g}), and every unit between them rises, so the final score rises with every score that should."
+        )
+
     @classmethod
     def from_arrays(cls, inputs: Inputs, arrays: Mapping[str, AnyArray], calibration: Calibration | None = None) -> Self:
         """The inverse of `arrays`; a negative weight is refused."""
