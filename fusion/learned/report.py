@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from core.arrays import Floats
 from core.artefacts import json_bytes
 from core.logs import LoggedDataset
 from fusion.fused import FusionStrategy
@@ -45,6 +46,7 @@ def facts(
     judges = {name: judged(strategy, log, objective) for name, strategy in {**controls, "learned": learned.strategy}.items()}
     users = user_draws(judges["learned"].n_users, n_draws, seed)
     first = next(iter(controls), "learned")
+    signs = dict(zip(learned.strategy.inputs.tasks, learned.strategy.inputs.signs, strict=True))
     return {
         **learned.summary(),
         "inputs": learned.strategy.inputs.to_json(),
@@ -58,7 +60,7 @@ def facts(
             if name != "learned"
         },
         "control": first,
-        "tasks": _tasks(judges["learned"], judges[first], labels, users),
+        "tasks": _tasks(judges["learned"], judges[first], labels, users, signs),
         "proof": learned.strategy.proof,
         "responses": responses(learned.strategy, log, seed),
         "drift": {name: _number(value) for name, value in (drift or {}).items()},
@@ -93,17 +95,21 @@ def page(found: Mapping[str, Any]) -> str:
         ),
         Section(
             "Task by task",
-            f"GAUC of the final score for each behaviour, against {found['control']}: a fusion may pay for one with another.",
+            f"GAUC of the final score for each behaviour, against {found['control']}: a fusion may pay for one with another. "
+            "Where a behaviour should rank low, less is better.",
             table(
                 ["behaviour", found["control"], "learned", "gain", "low", "high", ""],
-                [[t, v["control"], v["learned"], *_three(v["gain"]), _verdict(v["gain"])] for t, v in found["tasks"].items()],
+                [
+                    [t, v["control"], v["learned"], *_three(v["gain"]), _verdict(v["gain"], v["sign"])]
+                    for t, v in found["tasks"].items()
+                ],
             ),
             [intervals("gain by behaviour, GAUC", list(found["tasks"]), [_floats(v["gain"]) for v in found["tasks"].values()])],
         ),
         Section(
             "Monotone",
             f"{found['proof']} Checked again below on {_n_steps(found):,} steps of real impressions: "
-            f"{sum(r['wrong_steps'] for r in found['responses'].values())} went against a goal.",
+            f"{sum(r['wrong_steps'] for r in found['responses'].values())} went against a goal. Lines: the mean over impressions, and the middle 80 % of them.",
             figures=[_response(task, answer) for task, answer in found["responses"].items()],
         ),
     ]
@@ -117,21 +123,22 @@ def page(found: Mapping[str, Any]) -> str:
     return document(f"Learned fusion: {found['kind']}", lead, sections, JSON_FILE)
 
 
-def _tasks(learned: Judged, control: Judged, labels: Sequence[str], users: Any) -> dict[str, Any]:
+def _tasks(learned: Judged, control: Judged, labels: Sequence[str], users: Floats, signs: Mapping[str, int]) -> dict[str, Any]:
     ours, theirs = learned.term_draws(users), control.term_draws(users)
     found = {}
     for label in labels:
         name = f"gauc_{label}"
         gain = _gain(learned.terms[name], control.terms[name], ours[name], theirs[name])
-        found[label] = {"learned": _number(learned.terms[name]), "control": _number(control.terms[name]), "gain": gain}
+        values = {"learned": _number(learned.terms[name]), "control": _number(control.terms[name])}
+        found[label] = {**values, "gain": gain, "sign": signs.get(label, 1)}
     return found
 
 
-def _gain(ours: float, theirs: float, our_draws: Any, their_draws: Any) -> Gain:
+def _gain(ours: float, theirs: float, our_draws: Floats, their_draws: Floats) -> Gain:
     return _with_interval(ours - theirs, our_draws - their_draws)
 
 
-def _with_interval(value: float, draws: Any) -> Gain:
+def _with_interval(value: float, draws: Floats) -> Gain:
     found = interval(draws)
     return {"value": _number(value), "low": _number(found.low), "high": _number(found.high)}
 
@@ -143,10 +150,12 @@ def _two_classes(log: LoggedDataset, label: str) -> bool:
     return np.array_equal(values[np.isfinite(values)], [0.0, 1.0])
 
 
-def _verdict(gain: Gain) -> str:
+def _verdict(gain: Gain, sign: int = 1) -> str:
     if gain["low"] is None or gain["high"] is None:
         return "cannot be told"
-    return "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "no proven difference"
+    if gain["low"] <= 0 <= gain["high"]:
+        return "no proven difference"
+    return "better" if sign * gain["low"] > 0 else "worse"
 
 
 def _three(gain: Gain | None) -> list[str | float | None]:
