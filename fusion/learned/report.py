@@ -109,7 +109,8 @@ def page(found: Mapping[str, Any]) -> str:
         Section(
             "Monotone",
             f"{found['proof']} Checked again below on {_n_steps(found):,} steps of real impressions: "
-            f"{sum(r['wrong_steps'] for r in found['responses'].values())} went against a goal. Lines: the mean over impressions, and the middle 80 % of them.",
+            f"{sum(r['wrong_steps'] for r in found['responses'].values())} went against a goal. "
+            "Lines: the mean over impressions, and the middle 80 % of them.",
             figures=[_response(task, answer) for task, answer in found["responses"].items()],
         ),
     ]
