@@ -43,6 +43,7 @@ PEERS = {
     peer.name: peer
     for peer in (
         Peer("rechub", (TORCH, "torch-rechub==0.9.0"), proof="import torch_rechub.models.multi_task, torch_rechub.trainers"),
+        Peer("d3rlpy", (TORCH, "d3rlpy==2.8.1"), proof="import d3rlpy.algos"),
         Peer("deepctr", (TORCH, "requests", "deepctr-torch==0.3.0"), proof="import deepctr_torch.models"),
         Peer(
             "recsim",

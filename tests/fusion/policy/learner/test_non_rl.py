@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.arrays import Floats
+from core.arrays import AnyArray, Floats
 from core.errors import ConfigError
 from fusion.policy.learner.non_rl import SEARCHES, GaussianProcess, Start
 from fusion.policy.networks import PolicyNet
@@ -31,7 +31,7 @@ class World:
                 found.append(self.value(obs, net.act(torch.from_numpy(obs)).numpy()) + 0.5 * self.rng.normal(size=n))
         return np.array(found)
 
-    def value(self, obs: Floats, action: Floats) -> Floats:
+    def value(self, obs: AnyArray, action: AnyArray) -> Floats:
         best = np.tile(BEST, (len(obs), 1))
         best[:, 0] *= obs[:, 0]
         value: Floats = 5 - ((action - best) ** 2).sum(1)

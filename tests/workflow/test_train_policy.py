@@ -1,0 +1,108 @@
+"""`scorefusion train-policy`: from a world or a log to a served artefact and its page; a killed run ends the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.artefacts import ArtefactStore
+from core.scores import ScoreTable
+from fusion.policy.strategy import PolicyStrategy
+from fusion.strategy import load_strategy
+from simulator import World
+from workflow.cli import main
+from workflow.policy_world import Ground
+from workflow.train_policy import concatenated
+
+WORLD = "{n_users: 200, n_items: 300, n_candidates: 12}"
+SMALL = ["--sessions", "60", "--updates", "40", "--judge-sessions", "40", "--world-overrides", WORLD]
+
+
+def train(folder: Path, *options: str) -> int:
+    return main(["train-policy", "--artefacts", str(folder / "a"), "--out", str(folder / "out"), *SMALL, *options])
+
+
+def test_a_policy_of_a_world_is_published_and_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(tmp_path, "--world", "default", "--algorithm", "td3_bc", "--rounds", "2") == 0
+    said = capsys.readouterr().out
+    assert "oracle_weights" in said
+    assert said.splitlines()[-1].startswith(str(tmp_path / "a" / "strategy" / "td3_bc" / "v1"))
+    strategy = load_strategy(ArtefactStore(tmp_path / "a").find("strategy/td3_bc"))
+    assert isinstance(strategy, PolicyStrategy)
+    world = World.make("default", seed=0, n_users=200, n_items=300, n_candidates=12)
+    rng = np.random.default_rng(0)
+    scores = ScoreTable(world.tasks.names, rng.random((12, len(world.tasks))))
+    user = {name: column[7] for name, column in world.user_columns().items()}
+    session = {f"{when}_{task}": 0.0 for when in ("session", "page") for task in world.tasks.names}
+    context = {"request_id": "r", "user": user, "step": 0, "days_since": 0, "scenario": "feed", **session}
+    fused = strategy.fuse(scores, context)
+    assert fused.note is None, "the state was complete"
+    assert set(fused.weights) == {f"w_{task}" for task in world.tasks.names}
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [table["title"] for table in report["tables"]] == ["Return a session", "Guardrails"]
+    assert set(report["weights"]) == {"by step", "by users' cohort"}
+
+
+def test_the_same_command_ends_the_same_after_a_kill(tmp_path: Path) -> None:
+    options = ["--world", "clickbait", "--algorithm", "bc"]
+    assert train(tmp_path / "whole", *options) == 0
+    assert train(tmp_path / "cut", *options, "--updates", "20") == 0  # killed half way, then given again
+    assert train(tmp_path / "cut", *options) == 0
+    nets = [
+        ArtefactStore(tmp_path / part / "a").find("strategy/bc").read_tensors("network.safetensors") for part in ("whole", "cut")
+    ]
+    assert all(np.array_equal(nets[0][name], nets[1][name]) for name in nets[0])
+
+
+def test_a_search_is_published_too(tmp_path: Path) -> None:
+    assert train(tmp_path, "--world", "default", "--algorithm", "cem", "--name", "constants") == 0
+    assert ArtefactStore(tmp_path / "a").find("strategy/constants").config["network"]["kind"] == "constant"
+
+
+def test_a_log_needs_the_policy_that_explored_and_then_keeps_its_formula(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ground = Ground.of(World.make("default", seed=0, n_users=200, n_items=300, n_candidates=12), n_slots=16)
+    ground.log(30, seed=1).save(tmp_path / "log")
+    assert train(tmp_path, "--log", str(tmp_path / "log"), "--algorithm", "bc") == 2
+    assert "--log needs --policy" in capsys.readouterr().err
+    assert train(tmp_path, "--world", "default", "--algorithm", "hand_set") == 0
+    label = "strategy/hand_set/v1"
+    assert train(tmp_path, "--log", str(tmp_path / "log"), "--policy", label, "--algorithm", "iql") == 0
+    store = ArtefactStore(tmp_path / "a")
+    first, second = (load_strategy(store.find(f"strategy/{name}")) for name in ("hand_set", "iql"))
+    assert isinstance(first, PolicyStrategy)
+    assert isinstance(second, PolicyStrategy)
+    assert (first.formula.text, first.ranges) == (second.formula.text, second.ranges)
+
+
+def test_what_does_not_fit_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(tmp_path, "--algorithm", "bc") == 2
+    assert "give one of --world PRESET and --log DIR" in capsys.readouterr().err
+    assert train(tmp_path, "--log", "x", "--algorithm", "cem") == 2
+    assert "plays and needs --world" in capsys.readouterr().err
+    assert train(tmp_path, "--world", "default", "--settings", "{depth: 3}") == 2
+    assert "unknown setting 'depth'" in capsys.readouterr().err
+
+
+def test_tables_of_rounds_are_one_table_with_sessions_numbered_on() -> None:
+    ground = Ground.of(World.make("default", seed=0, n_users=50, n_items=100, n_candidates=12), n_slots=8)
+    parts = [ground.log(10, seed=seed) for seed in (1, 2)]
+    whole = concatenated(parts)
+    assert len(whole) == len(parts[0]) + len(parts[1])
+    assert len(np.unique(whole.session)) == 20
+    assert whole.returns().tolist() == [*parts[0].returns(), *parts[1].returns()]
+
+
+def test_playing_gives_each_net_sessions_of_its_own_and_fresh_ones_each_time() -> None:
+    ground = Ground.of(World.make("default", seed=0, n_users=50, n_items=100, n_candidates=12), n_slots=8)
+    start = ground.start()
+    nets = [start.net(ground.hand_set.astype(float)), start.net(np.full(ground.env.n_params, -0.9))]
+    play = ground.play(3)
+    first, second = play(nets, 30), play(nets, 30)
+    assert first.shape == (2, 30)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, ground.play(3)(nets, 30))
