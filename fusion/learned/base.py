@@ -10,7 +10,7 @@ from core.arrays import AnyArray, Floats
 from core.artefacts import Artefact, tensors
 from core.logs import LoggedDataset
 from core.scores import ScoreTable
-from fusion.calibrate import Calibration
+from fusion.calibrate import SCENARIO, Calibration
 from fusion.fused import NO_CONTEXT, Fused
 from fusion.learned.inputs import Inputs
 
@@ -64,7 +64,10 @@ class LearnedStrategy(ABC):
         """
         x = self.inputs.table(scores)
         if self.calibration is not None:
-            x = self.calibration.apply(ScoreTable(self.inputs.tasks, x)).values
+            scenario = context.get(SCENARIO)
+            x = self.calibration.apply(
+                ScoreTable(self.inputs.tasks, x), scenario=None if scenario is None else str(scenario)
+            ).values
         return Fused(self.values(x, self.inputs.numbers(context)))
 
     def on_log(self, log: LoggedDataset) -> Floats:
