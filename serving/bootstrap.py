@@ -53,7 +53,7 @@ def ensure(settings: Settings, *, progress: bool = True) -> Settings:
 
     The same seed makes the same world, log, weights and plan. It takes some seconds; a kill in between starts over.
     """
-    if settings.ranker:
+    if settings.ranker or settings.release:
         return settings
     done = settings.resolve(_NAME) / "settings.json"
     if not done.exists():

@@ -19,6 +19,7 @@ from fusion.strategy import load_strategy
 from ranker.predictor import Encoded, Predictor
 from serving.engine import Assignment, Engine
 from serving.features import FeatureTables
+from serving.published import check_fit, named, reference_of
 from serving.release import Release
 from serving.rules import Rules
 from serving.settings import Settings
@@ -94,16 +95,12 @@ def load(settings: Settings) -> Loaded:
         ScorefusionError: An artefact, a table or the plan is missing, damaged, or does not fit the others.
     """
     torch.set_num_threads(settings.threads)
+    settings, published = named(settings)
     store = ArtefactStore(settings.resolve(settings.artefacts))
     ranker = store.find(settings.ranker)
     predictor = Predictor.load(ranker)
     artefacts = {name: store.find(label) for name, label in settings.strategies.items()}
-    for name, artefact in artefacts.items():
-        parent = artefact.manifest["parents"].get("ranker")
-        if parent is not None and parent != ranker.label:
-            raise ConfigError(
-                f"strategy {name!r} was fitted to the scores of {parent}, not of {ranker.label}; fit it again or serve that"
-            )
+    check_fit(ranker.label, artefacts)
     strategies = {name: load_strategy(artefact) for name, artefact in artefacts.items()}
     users = LoggedDataset.from_parquet(settings.resolve(settings.users))
     tables = load_tables(settings, predictor, users)
@@ -113,9 +110,14 @@ def load(settings: Settings) -> Loaded:
         tables,
         strategies,
         (plan.plan.default_strategy if plan is not None else None) or settings.default_strategy,
-        {"ranker": ranker.label, **{name: artefact.label for name, artefact in artefacts.items()}},
+        {
+            **({"release": published.label} if published else {}),
+            "ranker": ranker.label,
+            **{name: artefact.label for name, artefact in artefacts.items()},
+        },
         {name: _kind(artefact.config) for name, artefact in artefacts.items()},
         profiles(users, [column for strategy in strategies.values() for column in getattr(strategy, "user_columns", ())]),
+        None if published is None else reference_of(published),
     )
     engine = Engine(
         release,
@@ -197,6 +199,7 @@ def load_plan(settings: Settings) -> ServedPlan | None:
     """The plan file, checked against the strategies that are served."""
     if not settings.plan:
         return None
+    settings, _ = named(settings)
     plan = Plan.from_yaml(settings.resolve(settings.plan), strategies=list(settings.strategies))
     return ServedPlan(plan, plan.version)
 

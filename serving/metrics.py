@@ -17,6 +17,7 @@ _HELP: Mapping[str, str] = {
     "feedback_total": "Feedback events acknowledged after their commit.",
     "exposures_lost_total": "Requests whose exposure was dropped, by bucket.",
     "reloads_total": "Reloads of the release, by outcome.",
+    "score_psi": "Population stability index of a task's scores against the release's reference; above 0.25 they are others.",
     "outbox_requests": "Requests waiting for the event store.",
     "rank_ms": "Milliseconds of one ranking in the engine, by bucket.",
     "stage_ms": "Milliseconds of one stage of a ranking.",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from core.arrays import Floats, Floats32, Ints
+from core.drift import Reference
 from core.errors import ConfigError
 from core.events import Decision
 from core.scores import ScoreTable
@@ -75,6 +76,7 @@ class Release:
         default: The strategy of everybody outside every experiment.
         versions: Artefact label by role: `ranker`, and each strategy's name.
         kinds: `formula`, `learned` or `policy` by strategy name; formula where it is not said.
+        reference: How the ranker's scores lay when the strategies were fitted; drift is measured from it.
         profile: A user's raw columns by id, for policies whose state reads them; empty for an unknown user.
 
     Raises:
@@ -88,6 +90,7 @@ class Release:
     versions: Mapping[str, str]
     kinds: Mapping[str, str] = field(default_factory=dict)
     profile: Callable[[str], Mapping[str, Any]] | None = None
+    reference: Reference | None = None
 
     def __post_init__(self) -> None:
         names = self.ranker.names

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ import pyarrow as pa
 from core.errors import RequestError, ScorefusionError
 from core.events import Request
 from serving.bodies import Limits
+from serving.drift import DriftMonitor
 from serving.engine import STAGES, Engine, Ranked
 from serving.metrics import Metrics
 from serving.outbox import Batch, Outbox
@@ -25,6 +27,7 @@ from serving.writer import Full
 log = logging.getLogger("scorefusion.serving")
 RETRY_S = 0.25
 REPORT_S = 1.0
+ALARM_S = 60.0
 DRAIN = 24
 
 
@@ -120,6 +123,7 @@ class Service:
         self._parts: list[Batch] = []
         self._said: dict[str, float] = {}
         self._told_losses: Counter[str] = Counter()
+        self._drift = DriftMonitor()
         self._stages = [self.metrics.histogram("stage_ms", stage=stage) for stage in STAGES]
         self.writer_up = True
         self.draining = False
@@ -142,6 +146,7 @@ class Service:
 
     def _count(self, ranked: Ranked) -> None:
         slate, metrics = ranked.slate, self.metrics
+        self._drift.add(self.engine.release.reference, ranked.table)
         for histogram, value in zip(self._stages, ranked.stage_ms, strict=True):
             histogram.add(value)
         for layer, bucket in slate.buckets.items() or (("", "none"),):
@@ -291,6 +296,7 @@ class Service:
                     answer = await self.writer.report(self._replica, self.snapshot(), self._drained)
                     self.draining = self.draining or bool(answer["draining"])
                     self._heed_reload(int(answer["reload_ms"]))
+                    self._warn_of_drift(now)
             except asyncio.CancelledError:
                 raise
             except Exception as error:
@@ -298,6 +304,12 @@ class Service:
                     log.warning("exposures wait for the event store", extra={"error": type(error).__name__})
                 self.writer_up = False
                 await asyncio.sleep(RETRY_S)
+
+    def _warn_of_drift(self, now: float) -> None:
+        for task, value in self._drift.alarms().items():
+            if now - self._said.get(f"drift:{task}", -math.inf) >= ALARM_S:
+                self._said[f"drift:{task}"] = now
+                log.warning("scores have drifted from the release's reference", extra={"task": task, "psi": round(value, 4)})
 
     def _heed_reload(self, asked_ms: int) -> None:
         """A replica that has just started has just loaded; later requests to reload are followed once each."""
@@ -325,6 +337,8 @@ class Service:
         self.metrics.put("outbox_requests", len(self._outbox))
         for bucket, n in self._outbox.lost.items():
             self.metrics.put("exposures_lost_total", n, bucket=bucket)
+        for task, value in self._drift.psi().items():
+            self.metrics.put("score_psi", value, task=task, replica=self._replica)
         return self.metrics.snapshot()
 
     async def snapshots(self) -> list[Mapping[str, Any]]:

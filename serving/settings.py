@@ -24,6 +24,7 @@ class Settings:
         host, port: Where HTTP listens.
         work_dir: Folder of the event store, the artefacts and the first-start world.
         artefacts: Root of the artefact store.
+        release: Label of a release artefact, which names ranker, strategies and default_strategy; give it instead of them.
         ranker: Label of the ranker artefact, `ranker/name` or `ranker/name/vN`; empty: made on first start.
         strategies: Strategy artefacts by the name that the plan uses for them.
         default_strategy: The strategy of everybody outside every experiment, and the first rung of the fallback ladder.
@@ -54,6 +55,7 @@ class Settings:
     port: int = 8000
     work_dir: str = "scorefusion-data"
     artefacts: str = "artefacts"
+    release: str = ""
     ranker: str = ""
     strategies: Mapping[str, str] = field(default_factory=dict)
     default_strategy: str = ""
@@ -82,6 +84,10 @@ class Settings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ConfigError(f"setting {name} = {value} must lie between {low:g} and {high:g}")
+        if self.release and (self.ranker or self.strategies or self.default_strategy):
+            raise ConfigError("setting release names the ranker, the strategies and the default_strategy; leave those out")
+        if self.release and self.release.split("/")[0] != "release":
+            raise ConfigError(f"setting release = {self.release!r} must read release/name or release/name/vN")
         if self.ranker and self.ranker.split("/")[0] != "ranker":
             raise ConfigError(f"setting ranker = {self.ranker!r} must read ranker/name or ranker/name/vN")
         for name, label in self.strategies.items():
@@ -92,7 +98,7 @@ class Settings:
         if self.strategies and self.default_strategy not in self.strategies:
             known = ", ".join(self.strategies)
             raise ConfigError(f"setting default_strategy = {self.default_strategy!r} is not one of strategies: {known}")
-        if self.ranker and not (self.items and self.users):
+        if (self.ranker or self.release) and not (self.items and self.users):
             raise ConfigError("settings items and users must name the feature tables of the ranker (Parquet files)")
 
     @classmethod

@@ -1,4 +1,4 @@
-"""`scorefusion publish`: publish a formula with the weights you give it, write a ranker as a graph, or list what is published."""
+"""`scorefusion publish`: a formula with the weights you give it, a whole release, a ranker as a graph, or the list of it all."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import argparse
 from pathlib import Path
 
 from core.artefacts import ArtefactStore
+from core.drift import Reference
 from core.errors import ConfigError
+from core.events import SCORE
+from core.logs import LoggedDataset
 from fusion.formula import Formula
 from fusion.strategy import FormulaStrategy, publish
+from serving.published import publish_release
 from workflow.data import add_store_argument, mapping_option, store_of
 from workflow.tables import table
 
-KINDS = ("ranker", "strategy")
+KINDS = ("ranker", "strategy", "release")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--formula", metavar="TEXT", help="such as 'w_click * click + w_like * like'")
     parser.add_argument("--weights", metavar="YAML", help="a number for every parameter, such as '{w_click: 1, w_like: 20}'")
     parser.add_argument("--ranker", metavar="LABEL", help="the ranker whose scores it fuses: ranker/NAME or ranker/NAME/vN")
+    parser.add_argument("--release", metavar="NAME", help="instead: pin --ranker, --strategies and --default as release/NAME")
+    parser.add_argument("--strategies", metavar="YAML", help="of a release, such as '{hand_set: strategy/hand_set}'")
+    parser.add_argument("--default", metavar="KEY", help="of a release: the strategy outside every experiment")
+    parser.add_argument(
+        "--reference", metavar="FILE.parquet", help="of a release: the scored log its strategies were fitted on; drift is from it"
+    )
     parser.add_argument(
         "--export", metavar="FILE", help="instead: write --ranker as a graph for other runtimes, FILE.onnx or FILE.pt2 (torch)"
     )
@@ -35,6 +45,8 @@ def run(args: argparse.Namespace) -> str:
         return listing(store)
     if args.export:
         return export_graph(store, args.ranker, Path(args.export))
+    if args.release:
+        return release(store, args)
     for option in ("name", "formula", "ranker"):
         if not getattr(args, option):
             raise ConfigError(f"--{option} is missing; give --name, --formula, --weights and --ranker, or --list")
@@ -44,6 +56,34 @@ def run(args: argparse.Namespace) -> str:
     strategy = FormulaStrategy(Formula.parse(args.formula, tasks=tasks, params=list(weights)), weights)
     artefact = publish(store, args.name, strategy, ranker=ranker.label, seed=args.seed)
     return f"{artefact.path}: {args.formula} over {ranker.label}"
+
+
+def release(store: ArtefactStore, args: argparse.Namespace) -> str:
+    """Pin what is served together, with the distribution of its scores."""
+    strategies = {key: str(label) for key, label in mapping_option("--strategies", args.strategies).items()}
+    if not args.ranker or not strategies:
+        raise ConfigError("--release needs --ranker and --strategies, such as '{hand_set: strategy/hand_set}'")
+    default = args.default or next(iter(strategies))
+    reference, fingerprint = None, None
+    if args.reference:
+        log = LoggedDataset.from_parquet(args.reference)
+        scores = {name.removeprefix(SCORE): log[name] for name in log if name.startswith(SCORE)}
+        if not scores:
+            raise ConfigError(f"--reference {args.reference!r} has no column {SCORE}<task>; give what `scorefusion score` wrote")
+        reference, fingerprint = Reference.of(scores), log.fingerprint()
+    made = publish_release(
+        store,
+        args.release,
+        ranker=args.ranker,
+        strategies=strategies,
+        default=default,
+        reference=reference,
+        data_fingerprint=fingerprint,
+    )
+    loose = [key for key, label in made.config["strategies"].items() if not store.find(label).manifest["parents"].get("ranker")]
+    said = "drift is measured from " + args.reference if reference else "without --reference no drift is measured"
+    warning = f"; {', '.join(loose)} names no ranker, so nothing says that it fits" if loose else ""
+    return f"{made.path}: {made.config['ranker']} with {', '.join(strategies)} (default {default}); {said}{warning}"
 
 
 def export_graph(store: ArtefactStore, label: str | None, path: Path) -> str:

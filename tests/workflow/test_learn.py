@@ -95,6 +95,25 @@ def test_the_same_command_again_reads_its_rounds_and_ends_the_same(root: Path) -
     np.testing.assert_array_equal(finals[0], finals[1])
 
 
+def test_a_release_is_published_listed_and_measured_for_drift(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--artefacts", str(root / "artefacts")]
+    assert main(["publish", *where, "--name", "plain", "--formula", "click", "--ranker", "ranker/tiny"]) == 0
+    release = ["publish", *where, "--release", "prod", "--ranker", "ranker/tiny", "--strategies", "{a: strategy/plain}"]
+    assert main([*release, "--reference", str(root / "scored.parquet")]) == 0
+    made = ArtefactStore(root / "artefacts").load("release", "prod")
+    assert made.manifest["parents"] == {"ranker": "ranker/tiny/v1", "strategy a": "strategy/plain/v1"}
+    assert main(["publish", *where, "--list"]) == 0
+    assert "release/prod/v1" in capsys.readouterr().out
+    (root / "spec.yaml").write_text(json.dumps(SPEC))
+    rows = ["--recipe", "log", "--data", str(root / "scored.parquet"), "--spec", str(root / "spec.yaml")]
+    evaluate = ["evaluate", *where, *rows, "--part", "all", "--ranker", "ranker/tiny", "--json", str(root / "drift.json")]
+    assert main([*evaluate, "--drift", "release/prod"]) == 0
+    assert "other scores: fit the fusion again" in capsys.readouterr().out  # the tiny ranker's scores are not those of the log
+    assert json.loads((root / "drift.json").read_text())["drift"]["click"] > 0.25
+    assert main([*release[:-1], "{a: strategy/plain, b: ranker/tiny}"]) == 2
+    assert main([*evaluate, "--drift", "strategy/plain"]) == 2
+
+
 def no_gains(root: Path) -> list[str]:
     return arguments(root, "--gains", "")
 
