@@ -9,7 +9,7 @@ and judged once on 05-04..05-06. `hand_set` is the expected reward itself: the o
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,18 +61,20 @@ def main() -> None:
 
 def scored(folder: Path, work: Path, *, quick: bool) -> LoggedDataset:
     """04-28..05-06 with out-of-sample `score_<task>` columns; each three days are kept, because they take minutes."""
-    parts = []
-    for days in (EARLY_DAYS, ROLLING_DAYS, JUDGED_DAYS):
-        kept = work / f"scored-{days[0]}.parquet"
-        if not kept.exists():
-            recipe = kuairand.load(folder, tasks=TASKS)
-            rows = [recipe.train, recipe.valid, recipe.test]
-            whole = LoggedDataset({name: np.concatenate([part[name] for part in rows]) for name in recipe.train})
-            config = replace(recipe.config, epochs=1) if quick else recipe.config
+    files = {days: work / f"scored-{days[0]}.parquet" for days in (EARLY_DAYS, ROLLING_DAYS, JUDGED_DAYS)}
+    missing = [days for days, kept in files.items() if not kept.exists()]
+    if missing:
+        recipe = kuairand.load(folder, tasks=TASKS)
+        whole = _together([recipe.train, recipe.valid, recipe.test])
+        config = replace(recipe.config, epochs=1) if quick else recipe.config
+        for days in missing:
             found = cross_fit(recipe.spec, MODEL, whole, days=days, day="date", refit=len(days), config=config, seed=0)
             names = [name for name in found if name in (*TASKS, "user_id", "item_id", "date") or name.startswith("score_")]
-            LoggedDataset({name: found[name] for name in names}).to_parquet(kept)
-        parts.append(LoggedDataset.from_parquet(kept))
+            LoggedDataset({name: found[name] for name in names}).to_parquet(files[days])
+    return _together([LoggedDataset.from_parquet(kept) for kept in files.values()])
+
+
+def _together(parts: Sequence[LoggedDataset]) -> LoggedDataset:
     return LoggedDataset({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 

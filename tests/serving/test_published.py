@@ -1,4 +1,4 @@
-"""A release as an artefact: pins what fits, refuses what was fitted to another ranker, is served by its label, knows its drift."""
+"""A release as an artefact: pins what fits, refuses what was fitted to another ranker, is served by its label, knows drift."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny = train(spec, "shared_bottom", train=log, valid=log, config=TrainConfig(epochs=1), progress=False)
     for name in ("tiny", "other"):
         tiny.publish(ArtefactStore(folder / "artefacts"), name)
-    log.to_parquet(folder / "scored.parquet")
+    log.with_columns({"time_ms": np.arange(len(log))}).to_parquet(folder / "scored.parquet")
     return folder
 
 
