@@ -14,11 +14,14 @@ _LONE, _LIFE, _FIRST_DAY = 71, 72, 73
 class LoneSessions:
     """Session number `e` is played by a user that the seed and `e` name; slot `i` of `n` plays `i`, `i + n`, `i + 2 n` ...
 
-    So session `e` is the same whatever the number of slots. `limit` None goes on for ever.
+    So session `e` is the same whatever the number of slots. `limit` None goes on for ever. With `again`, sessions `e` and
+    `e + again` have the same user and the same random numbers: several policies can play the very same sessions side by side.
     """
 
-    def __init__(self, sessions: Sessions, seed: int, *, first: int = 0, limit: int | None = None) -> None:
-        self._sessions, self._seed, self._first, self._limit = sessions, seed, first, limit
+    def __init__(
+        self, sessions: Sessions, seed: int, *, first: int = 0, limit: int | None = None, again: int | None = None
+    ) -> None:
+        self._sessions, self._seed, self._first, self._limit, self._again = sessions, seed, first, limit, again
         self._next = np.arange(sessions.n) + first
         self.alive: Bools = np.zeros(sessions.n, bool)
 
@@ -30,7 +33,7 @@ class LoneSessions:
         """Begin the next sessions in slots whose session ended."""
         number = self._next[slots]
         self._next[slots] += self._sessions.n
-        stream = key(self._seed, _LONE, number)
+        stream = key(self._seed, _LONE, number if self._again is None else number % self._again)
         users = (stream % np.uint64(len(self._sessions.world.population))).astype(np.int64)
         none = np.zeros(len(slots), np.int64)
         self._sessions.begin(slots, stream, users, number, none, None, none)

@@ -13,8 +13,8 @@ import numpy as np
 from core.arrays import Floats, Floats32, Ints
 from simulator.behaviour import CLICK
 from simulator.env import SessionEnv
-from simulator.judge import judge
-from simulator.policies import Action, Draw, Policy, constant
+from simulator.judge import judge_constants
+from simulator.policies import Action, Draw, Policy
 from simulator.session import Sessions, top
 from simulator.streams import key, normals, words
 
@@ -105,7 +105,8 @@ def best_constant(env: SessionEnv, *, n_sessions: int, seed: int, rounds: int = 
     for turn in range(rounds):
         noise = normals(words(key(seed, 92, turn, np.arange(size)), -(-env.n_params // 4)))[:, : env.n_params]
         tries = np.clip(mean + spread * noise, -1, 1)
-        returns = [judge(env, constant(x), n_sessions=n_sessions, seed=seed + 1 + turn).session_return.mean() for x in tries]
+        judged = judge_constants(env, tries, n_sessions=n_sessions, seed=seed + 1 + turn)
+        returns = [one.session_return.mean() for one in judged]
         elite = tries[np.argsort(returns)[-size // 4 :]]
         mean, spread = elite.mean(0), elite.std(0) + 0.02
     return mean.astype(np.float32)

@@ -250,11 +250,12 @@ def run_sessions(
     n_days: int | None = None,
     users: Ints | None = None,
     first: int = 0,
+    again: int | None = None,
     progress: bool = False,
 ) -> None:
     """The loop under `rollout`, for whoever wants another record: `record(page, final, action, keep)` after each page,
-    `keep` `[n]` telling which slots count."""
-    _run(env, _chooser(env, policy, recommend, rank), record, n_sessions, seed, n_days, users, first, progress)
+    `keep` `[n]` telling which slots count; `again` as in `LoneSessions`."""
+    _run(env, _chooser(env, policy, recommend, rank), record, n_sessions, seed, n_days, users, first, progress, again)
 
 
 def _run(
@@ -267,13 +268,14 @@ def _run(
     users: Ints | None,
     first: int,
     progress: bool,
+    again: int | None = None,
 ) -> None:
     """The loop itself; leaves the environment in need of a reset."""
     if (n_sessions is None) == (n_days is None) or min(n_sessions or 1, n_days or 1) < 1:
         raise ConfigError(f"n_sessions {n_sessions} and n_days {n_days}: give one of the two, at least 1")
     sessions, everybody = env.sessions, np.arange(len(env.world.population))
     source: Lives | LoneSessions = (
-        LoneSessions(sessions, seed, first=first, limit=n_sessions)
+        LoneSessions(sessions, seed, first=first, limit=n_sessions, again=again)
         if n_sessions is not None
         else Lives(sessions, seed, everybody if users is None else np.asarray(users, np.int64), n_days or 1)
     )

@@ -5,7 +5,7 @@ import pytest
 
 from core.errors import ConfigError
 from simulator import SessionEnv, World
-from simulator.judge import interval, judge, ratio_interval
+from simulator.judge import interval, judge, judge_constants, ratio_interval
 from simulator.policies import constant
 
 
@@ -28,6 +28,16 @@ def test_judging_adds_up_what_sessions_did() -> None:
     assert np.array_equal(once.session_return, again.session_return)
     assert (once.pages >= 1).all()
     assert 0 < once.clicks_per_page <= env.world.settings.page_size
+
+
+def test_constants_judged_together_are_those_judged_alone() -> None:
+    env = SessionEnv(World.make("default", seed=2, n_users=100, n_items=150, n_candidates=12), 16)
+    tries = np.random.default_rng(0).uniform(-1, 1, (3, env.n_params)).astype(np.float32)
+    together = judge_constants(env, tries, n_sessions=21, seed=3)
+    for action, found in zip(tries, together, strict=True):
+        alone = judge(env, constant(action), n_sessions=21, seed=3)
+        for part in ("session_return", "pages", "clicks", "days_away"):
+            assert np.array_equal(getattr(found, part), getattr(alone, part)), part
 
 
 def test_one_value_has_no_interval() -> None:
