@@ -18,7 +18,7 @@ from bench.harness import Bench, data_folder, interleave, peer_python, ratio
 from bench.peers.protocol import Worker, WorkerError
 from bench.simulator_orderings import ONLY, SEEDS, Size, orderings
 from bench.simulator_parts import Part, course, kept
-from simulator.calibration import LogModel, compare, read_log, sample
+from simulator.calibration import LogModel, compare, read_log, sample, tally
 from simulator.calibration.source import days_of, with_scenarios
 from simulator.calibration.verdict import KS_HIGH, worst
 from simulator.settings import PRESETS
@@ -125,14 +125,15 @@ def calibration() -> Part:
     judged = with_scenarios(log.take(day >= FIT_DAYS), model.scenarios)
     simulated = sample(model, seed=1, n_days=int(day.max()) + 1 - FIT_DAYS, first_day=FIT_DAYS, scale=3.0)
     checks = compare(judged, simulated, model.heads)
-    rows = [[c.kind, c.name, c.logged, c.simulated, c.distance, c.errors, "ok" if c.passed else "off"] for c in checks]
+    n_judged, n_passed = tally(checks)
+    rows = [[c.kind, c.name, c.logged, c.simulated, c.distance, c.errors, c.verdict] for c in checks]
     headers = ["check", "of", "logged", "simulated", "distance", "std errors", "verdict"]
     part.table(headers, rows, title="calibration, judged days")
     part.figures = {
         "calibration_max_rel_error": worst(checks),
         "classifier_auc": checks[-1].simulated,
-        "calibration_checks": len(checks),
-        "calibration_checks_off": sum(not check.passed for check in checks),
+        "calibration_checks": n_judged,
+        "calibration_checks_passed": n_passed,
         "calibration_ks_max": max(c.distance for c in checks if c.kind == "rate distribution"),
     }
     part.notes["calibration_max_rel_error"] = (

@@ -55,8 +55,11 @@ class Behaviour:
         self.examine = (np.arange(1, s.page_size + 1) ** -s.examine_power).astype(np.float32)
         self.fresh = s.click_fresh
         duration = catalogue.duration_s
+        self.finish = s.watch_finish
+        self.log_complete = (np.log(0.95 * duration) - s.watch_finish).astype(np.float32)
         self.log_long = np.log(np.minimum(0.95 * duration, s.long_view_s)).astype(np.float32)
-        self.log_complete = np.log(0.95 * duration).astype(np.float32)
+        if self.finish:  # what is watched to its end is a long view
+            self.log_long = np.minimum(self.log_long, self.log_complete)
         self.duration_s = duration
 
     def truth(
@@ -87,7 +90,7 @@ class Behaviour:
         click = examined & (u[..., 1] < sigmoid(truth[CLICK]))
         log_s = truth[WATCH] + self.noise * z
         duration = self.duration_s[items]
-        seconds = np.minimum(np.exp(np.clip(log_s, -3.0, 12.0)), np.float32(_REWATCH) * duration)
+        seconds = self.seconds(log_s, items)
         glance = np.minimum(np.float32(_GLANCE_S) * np.exp(np.float32(0.5) * w), duration)
         done[0] = click
         done[1] = click & (log_s >= self.log_long[items])
@@ -97,6 +100,14 @@ class Behaviour:
             done[len(FIXED) + head] = click & (u[..., 2 + head] < p)
         done[-1] = np.where(click, seconds, np.where(examined, glance, np.float32(0)))
         return Outcome(examined, done, done[-1])
+
+    def seconds(self, log_s: Floats32, items: Ints) -> Floats32:
+        """Watch time of viewings that want to last exp(log_s) seconds: three rounds at most, and to the end when it is near."""
+        duration = self.duration_s[items]
+        watched: Floats32 = np.minimum(np.exp(np.clip(log_s, -3.0, 12.0)), np.float32(_REWATCH) * duration)
+        if self.finish:
+            np.maximum(watched, duration, out=watched, where=log_s >= self.log_complete[items])
+        return watched
 
 
 def sigmoid(x: Floats32, out: Floats32 | None = None) -> Floats32:

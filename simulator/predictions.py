@@ -139,7 +139,8 @@ def find_noise(logit: Floats, shock: Floats, target: Floats, factor: Floats, wan
 def true_conditional(behaviour: Behaviour, task: int, truth: Floats32, items: Ints) -> Floats32:
     """The expectation of a task given a click (of the click itself for task 0), with the shape of `items`.
 
-    An interaction is averaged over the viewing's own noise by five-point Gauss-Hermite quadrature.
+    An interaction is averaged over the viewing's own noise by five-point Gauss-Hermite quadrature, and so is watch time, with
+    more points where it jumps (`watch_finish`).
     """
     n_tasks = len(FIXED) + behaviour.n_heads + 1
     if task == 0:
@@ -147,12 +148,12 @@ def true_conditional(behaviour: Behaviour, task: int, truth: Floats32, items: In
     if task < len(FIXED):
         bound = behaviour.log_long if task == 1 else behaviour.log_complete
         return phi((truth[WATCH] - bound[items]) / behaviour.noise)
-    points, weights = np.polynomial.hermite_e.hermegauss(5)
+    watch = task == n_tasks - 1
+    points, weights = np.polynomial.hermite_e.hermegauss(25 if watch and behaviour.finish else 5)
     total = np.zeros(items.shape, np.float32)
     for point, weight in zip(points, weights / weights.sum(), strict=True):
-        if task == n_tasks - 1:
-            seconds = np.exp(np.clip(truth[WATCH] + behaviour.noise * np.float32(point), -3, 12))
-            total += np.float32(weight) * np.minimum(seconds, 3 * behaviour.duration_s[items])
+        if watch:
+            total += np.float32(weight) * behaviour.seconds(truth[WATCH] + behaviour.noise * np.float32(point), items)
         else:
             head = task - len(FIXED)
             total += np.float32(weight) * sigmoid(truth[FIRST_HEAD + head] + behaviour.enjoy[head] * np.float32(point))

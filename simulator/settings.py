@@ -100,6 +100,7 @@ class WorldSettings:
     watch_clickbait: float = -0.6
     watch_spread_user: float = 0.2
     watch_noise: float = 0.9
+    watch_finish: float = 0.0  # who would stop within this many log units of the end watches to the end
     long_view_s: float = 18.0
     heads: Mapping[str, Head] = field(default_factory=dict)
     # satisfaction, leaving, coming back
@@ -233,7 +234,7 @@ def _check(s: WorldSettings) -> None:
     ):
         if getattr(s, name) <= 0:
             raise ConfigError(f"{name} {getattr(s, name)} must be positive")
-    for name in ("popularity_power", "examine_power", "cold_noise", "boredom", "personal_sharpness"):
+    for name in ("popularity_power", "examine_power", "cold_noise", "boredom", "personal_sharpness", "watch_finish"):
         if getattr(s, name) < 0:
             raise ConfigError(f"{name} {getattr(s, name)} must not be negative")
     if not 0 <= s.satisfaction_keep < 1:

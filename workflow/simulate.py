@@ -13,7 +13,7 @@ import yaml
 from tqdm import tqdm
 
 from core.errors import ConfigError
-from simulator.calibration import Check, compare, fit, read_log, sample
+from simulator.calibration import Check, compare, fit, read_log, sample, tally
 from simulator.calibration.report import write_report
 from simulator.calibration.source import days_of, with_scenarios
 from simulator.calibration.world import preset as world_preset
@@ -83,27 +83,22 @@ def calibrate(args: argparse.Namespace) -> str:
     fit_days = args.fit_days if args.fit_days is not None else max(2 * n_days // 3, 1)
     if not 0 < fit_days < n_days:
         raise ConfigError(f"--fit-days {fit_days}: the log has {n_days} days; some must be left to judge by")
-    judged = log.take(day >= fit_days)
-    model = fit(
-        log.take(day < fit_days), name=out.name, window_days=min(n_days - fit_days, fit_days), seed=args.seed, progress=True
-    )
+    fitted, judged = log.take(day < fit_days), log.take(day >= fit_days)
+    model = fit(fitted, name=out.name, window_days=min(n_days - fit_days, fit_days), seed=args.seed, progress=True)
     judged = with_scenarios(judged, model.scenarios)
     simulated = sample(model, seed=args.seed + 1, n_days=n_days - fit_days, first_day=fit_days, scale=3.0)
     checks = compare(judged, simulated, model.heads, seed=args.seed)
     model.save(out / "calibration.json")
-    (out / "world.yaml").write_text(yaml.safe_dump(world_preset(model), sort_keys=False))
+    (out / "world.yaml").write_text(yaml.safe_dump(world_preset(model, fitted), sort_keys=False))
     (out / "checks.json").write_text(json.dumps([check.to_json() for check in checks], indent=1) + "\n")
     page = write_report(args.report or out / "calibration.html", model, judged, simulated, checks)
     print(_table(checks))
-    n_passed = sum(check.passed for check in checks)
-    return f"{out}: fitted on {fit_days} days, judged on {n_days - fit_days}: {n_passed} of {len(checks)} checks pass; see {page}"
+    n_judged, n_passed = tally(checks)
+    return f"{out}: fitted on {fit_days} days, judged on {n_days - fit_days}: {n_passed} of {n_judged} checks pass; see {page}"
 
 
 def _table(checks: list[Check]) -> str:
-    return "\n".join(
-        f"{c.kind:22} {c.name:30} {c.logged:9.4f} {c.simulated:9.4f} {c.distance:8.3f} {'' if c.passed else 'off'}"
-        for c in checks
-    )
+    return "\n".join(f"{c.kind:22} {c.name:30} {c.logged:9.4f} {c.simulated:9.4f} {c.distance:8.3f} {c.verdict}" for c in checks)
 
 
 def settings_of(pairs: Iterable[str]) -> dict[str, Any]:

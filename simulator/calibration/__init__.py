@@ -4,6 +4,6 @@ from simulator.calibration.fit import fit
 from simulator.calibration.model import LogModel
 from simulator.calibration.sample import sample
 from simulator.calibration.source import read_log
-from simulator.calibration.verdict import Check, compare
+from simulator.calibration.verdict import Check, compare, tally
 
-__all__ = ["Check", "LogModel", "compare", "fit", "read_log", "sample"]
+__all__ = ["Check", "LogModel", "compare", "fit", "read_log", "sample", "tally"]

@@ -21,7 +21,8 @@ RELATIVE_HIGH, ERRORS_HIGH, KS_HIGH, AUC_HIGH = 0.10, 2.0, 0.05, 0.65
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One comparison; `distance` is relative for rates, else absolute; `errors` in standard errors of the difference."""
+    """One comparison; `distance` is relative for rates, else absolute; `errors` in standard errors of the difference. What is
+    not `judged` is shown beside the others and always passes."""
 
     kind: str
     name: str
@@ -31,6 +32,12 @@ class Check:
     errors: float
     passed: bool
     n: int = 0
+    judged: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """`ok`, `off`, or `shown` where nothing is judged."""
+        return "shown" if not self.judged else "ok" if self.passed else "off"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, NaN as null."""
@@ -57,7 +64,7 @@ def compare(logged: LoggedDataset, simulated: LoggedDataset, heads: list[str], *
         checks.append(_distance("distribution", name, logged[name].astype(float), simulated[name].astype(float), judged=False))
     for unit in ("user_id", "item_id"):
         p, q = (gini(np.unique(log[unit], return_counts=True)[1]) for log in (logged, simulated))
-        checks.append(Check("exposure Gini", unit[:-3], p, q, abs(p - q), float("nan"), True))
+        checks.append(Check("exposure Gini", unit[:-3], p, q, abs(p - q), float("nan"), True, judged=False))
     checks += _correlations(logged, simulated, heads)
     checks += _scenario_rates(logged, simulated)
     found = classifier_auc(logged, simulated, heads, seed=seed)
@@ -168,7 +175,8 @@ def _unit_rates(log: LoggedDataset, unit: str, task: str) -> Floats:
 
 def _distance(kind: str, name: str, a: Floats, b: Floats, *, judged: bool = True) -> Check:
     distance = ks_distance(a, b)
-    return Check(kind, name, float(a.mean()), float(b.mean()), distance, float("nan"), distance <= KS_HIGH or not judged, len(a))
+    passed = distance <= KS_HIGH or not judged
+    return Check(kind, name, float(a.mean()), float(b.mean()), distance, float("nan"), passed, len(a), judged)
 
 
 def _correlations(logged: LoggedDataset, simulated: LoggedDataset, heads: list[str]) -> list[Check]:
@@ -176,7 +184,7 @@ def _correlations(logged: LoggedDataset, simulated: LoggedDataset, heads: list[s
     found = []
     for a, b in pairs:
         real, fake = (float(np.corrcoef(log[a].astype(float), log[b].astype(float))[0, 1]) for log in (logged, simulated))
-        found.append(Check("correlation", f"{a}, {b}", real, fake, abs(real - fake), float("nan"), True))
+        found.append(Check("correlation", f"{a}, {b}", real, fake, abs(real - fake), float("nan"), True, judged=False))
     return found
 
 
@@ -204,6 +212,16 @@ def _occurrences(ids: AnyArray) -> Ints:
     _, index, count = np.unique(ids, return_inverse=True, return_counts=True)
     found: Ints = count[index].astype(np.int64)
     return found
+
+
+def tally(checks: list[Check]) -> tuple[int, int]:
+    """How many checks are judged, and how many of those pass.
+
+    >>> tally([Check("rate", "click", 0.4, 0.5, 0.25, 9.0, False), Check("correlation", "a, b", 0, 1, 1, 0, True, judged=False)])
+    (1, 0)
+    """
+    judged = [check.passed for check in checks if check.judged]
+    return len(judged), sum(judged)
 
 
 def worst(checks: list[Check]) -> float:
