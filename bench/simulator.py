@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.harness import Bench, data_folder, interleave, peer_python, ratio
 from bench.peers.protocol import Worker, WorkerError
-from bench.simulator_orderings import ONLY, SEEDS, Size, orderings
+from bench.simulator_orderings import ONLY, SEEDS, Size, orderings, tuned
 from bench.simulator_parts import Part, course, kept
 from simulator.calibration import LogModel, compare, read_log, sample, tally
 from simulator.calibration.source import days_of, with_scenarios
@@ -34,7 +34,7 @@ FIGURES = (
 N_CANDIDATES, PAGE, BATCH, N_PROCESSES = 50, 6, 256, 2
 FIT_DAYS = 8  # 04-25 .. 05-02; 05-03 .. 05-06 judge
 PARTS = ("speed", "memory", "calibration", "orderings")
-QUICK, FULL = Size(1_000, 3, 12), Size(10_000, 8, 24)
+QUICK, FULL = Size(1_000, 3, 12), Size(6_000, 8, 24)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", metavar="DIR", help="keeps finished parts, so that a killed run goes on")
+    parser.add_argument("--presets", nargs="+", choices=tuple(ONLY), help="orderings of these alone")
     parser.add_argument("--parts", nargs="+", choices=PARTS, help="run these alone; figures of the others stay null")
 
 
@@ -147,11 +148,12 @@ def all_orderings(bench: Bench, work: Path | None) -> None:
     """Every preset in its worlds; a preset's headroom is the mean over its worlds, the bound the lowest of theirs."""
     size, presets = (QUICK, ("default", "clickbait")) if bench.quick else (FULL, tuple(ONLY))
     claims, held = 0.0, 0.0
-    for preset in presets:
+    for preset in bench.args.presets or presets:
         parts = []
         for seed in (0,) if bench.quick else SEEDS.get(preset, (0,)):
-            name = f"orderings-{preset}-{seed}" + (f"-{course(preset, seed)}" if work else "")
-            parts.append(kept(work, name, partial(orderings, preset, seed, size)))
+            name = f"{preset}-{seed}" + (f"-{course(preset, seed)}" if work else "")
+            best = kept(work, f"tuned-{name}", partial(tuned, preset, seed, size))
+            parts.append(kept(work, f"orderings-{name}", partial(orderings, preset, seed, size, best)))
             for title, headers, rows in parts[-1].tables:
                 bench.table(headers, rows, title=title)
         bench.figure(f"{preset}_headroom", float(np.mean([part.figures["headroom"] for part in parts])))

@@ -26,8 +26,8 @@ ONLY = {
     "drift": ("click",),
     "two_scenarios": ("click",),
 }
-SEEDS: Mapping[str, tuple[int, ...]] = {"default": (0, 1), "clickbait": (0, 1)}  # world 0 for the others
-TUNE_SEED, JUDGE_SEED = 50, 1
+SEEDS: Mapping[str, tuple[int, ...]] = {"default": (0, 1)}  # world 0 for the others
+TUNE_SEED, JUDGE_SEED, N_SLOTS = 50, 1, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +52,28 @@ class Claim:
         return self.found.low > 0
 
 
-def orderings(preset: str, world_seed: int, size: Size) -> Part:
-    """One world of a preset: a table of policies, a table of claims, its headroom."""
+def tuned(preset: str, world_seed: int, size: Size) -> Part:
+    """The best constant action of one world, on sessions that judge nothing."""
+    env = SessionEnv(World.make(preset, seed=world_seed), N_SLOTS)
+    action = best_constant(env, n_sessions=size.n_sessions // 2, seed=TUNE_SEED, rounds=size.rounds, size=size.tries)
+    return Part(figures={name: float(x) for name, x in zip(env.world.tasks.names, action, strict=True)})
+
+
+def orderings(preset: str, world_seed: int, size: Size, best: Part) -> Part:
+    """One world of a preset, with its tuned constants: a table of policies, a table of claims, its headroom."""
     start, part = time.perf_counter(), Part()
-    found = policies(SessionEnv(World.make(preset, seed=world_seed), 256), ONLY[preset], size)
-    best, where = found[TUNED].session_return, f"{preset}, world {world_seed}"
+    action = np.array(list(best.figures.values()), np.float32)
+    found = policies(SessionEnv(World.make(preset, seed=world_seed), N_SLOTS), ONLY[preset], action, size.n_sessions)
+    returns, where = found[TUNED].session_return, f"{preset}, world {world_seed}"
     part.table(
         ["policy", "return", "over best constants", "pages", "clicks a page", "days away"],
-        [_row(name, judged, best) for name, judged in found.items()],
+        [_row(name, judged, returns) for name, judged in found.items()],
         title=f"{where}: {size.n_sessions:,} paired sessions, 95 % intervals ({time.perf_counter() - start:.0f} s)",
     )
     claims = promised(preset, found)
     rows: list[list[Cell]] = [[c.text, str(c.found), "holds" if c.holds else "not shown"] for c in claims]
     part.table(["promise", "difference", "verdict"], rows, title=f"{where}: what the preset promises")
-    room = ratio_interval(found[WEIGHTS].session_return, best)
+    room = ratio_interval(found[WEIGHTS].session_return, returns)
     part.figures = {
         "headroom": room.mean - 1,
         "headroom_low": room.low - 1,
@@ -76,18 +84,16 @@ def orderings(preset: str, world_seed: int, size: Size) -> Part:
     return part
 
 
-def policies(env: SessionEnv, only: Sequence[str], size: Size) -> dict[str, Judged]:
-    """Everybody on the same sessions."""
-    n, names = size.n_sessions, env.world.tasks.names
-    tuned = best_constant(env, n_sessions=n // 3, seed=TUNE_SEED, rounds=size.rounds, size=size.tries)
-    hand = env.world.hand_set()
-    found = {HAND: _judge(env, env.actions(hand / np.float32(np.abs(hand).max())), n), TUNED: _judge(env, tuned, n)}
+def policies(env: SessionEnv, only: Sequence[str], best: Floats32, n: int) -> dict[str, Judged]:
+    """Everybody on the same `n` sessions; `best` is the tuned constant action."""
+    names, hand = env.world.tasks.names, env.world.hand_set()
+    found = {HAND: _judge(env, env.actions(hand / np.float32(np.abs(hand).max())), n), TUNED: _judge(env, best, n)}
     rho = float(found[HAND].session_return.sum() / found[HAND].pages.sum())
     for task in only:
         weights = np.eye(env.n_params, dtype=np.float32)[names.index(task)]
         found[f"{task} only"] = _judge(env, env.actions(weights), n)
         if task == "purchase":
-            without = np.where(weights > 0, np.float32(0), env.weights(tuned[None])[0])
+            without = np.where(weights > 0, np.float32(0), env.weights(best[None])[0])
             found[f"{TUNED}, {task} 0"] = _judge(env, env.actions(without), n)
     found[WEIGHTS] = judge(env, oracle_weights(env, rho=rho), n_sessions=n, seed=JUDGE_SEED)
     found[ITEMS] = judge(env, rank=oracle_items(rho=rho), n_sessions=n, seed=JUDGE_SEED)

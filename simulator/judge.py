@@ -9,9 +9,9 @@ import numpy as np
 from core.arrays import AnyArray, Floats, Floats32
 from core.errors import ConfigError
 from simulator.env import SessionEnv
-from simulator.policies import Action, Draw, Policy
+from simulator.policies import Action, Policy
 from simulator.rollout import Rank, Recommend, run_sessions
-from simulator.session import Page
+from simulator.session import Page, Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ def judge_constants(env: SessionEnv, actions: Floats, *, n_sessions: int, seed: 
     one by one, sooner, because slots wait for the longest session once instead of `m` times."""
     tries = np.asarray(actions, np.float32)
 
-    def act(obs: Floats32, draw: Draw) -> Action:
-        chosen = tries[np.minimum(env.sessions.session // n_sessions, len(tries) - 1)]
-        return Action(chosen, np.full(len(obs), np.nan))
+    def rank(sessions: Sessions) -> Floats32:
+        chosen = tries[np.minimum(sessions.session // n_sessions, len(tries) - 1)]
+        return env.fuse(env.weights(chosen), sessions.scores)
 
-    return _judge(env, n_sessions * len(tries), n_sessions, seed, policy=act)
+    return _judge(env, n_sessions * len(tries), n_sessions, seed, rank=rank)
 
 
 def _judge(

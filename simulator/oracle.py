@@ -100,14 +100,17 @@ def page_value(sessions: Sessions, rows: Ints, gain: Floats, worth: Floats, rho:
 
 
 def best_constant(env: SessionEnv, *, n_sessions: int, seed: int, rounds: int = 8, size: int = 24) -> Floats32:
-    """The best constant action `[n_params]` by the cross-entropy method on simulated sessions; judge it on another seed."""
+    """The best constant action `[n_params]` by the cross-entropy method on simulated sessions; judge it on another seed.
+
+    The first rounds, which only have to find the region, use a quarter and then half of `n_sessions`.
+    """
     mean, spread = env.actions(env.world.hand_set()).astype(float), np.full(env.n_params, 0.5)
     for turn in range(rounds):
         noise = normals(words(key(seed, 92, turn, np.arange(size)), -(-env.n_params // 4)))[:, : env.n_params]
         tries = np.clip(mean + spread * noise, -1, 1)
-        judged = judge_constants(env, tries, n_sessions=n_sessions, seed=seed + 1 + turn)
-        returns = [one.session_return.mean() for one in judged]
-        elite = tries[np.argsort(returns)[-size // 4 :]]
+        n = max(n_sessions * min(4, 1 << (3 * turn // rounds)) // 4, 1)
+        judged = judge_constants(env, tries, n_sessions=n, seed=seed + 1 + turn)
+        elite = tries[np.argsort([one.session_return.mean() for one in judged])[-size // 4 :]]
         mean, spread = elite.mean(0), elite.std(0) + 0.02
     return mean.astype(np.float32)
 

@@ -123,11 +123,12 @@ def transitions(
         waiting["open"] = np.flatnonzero(keep & ~over)
         waiting["rows"] = np.cumsum(keep)[waiting["open"]] - 1
 
-    def choose(obs: Floats32, draw: Draw) -> tuple[Ints, Floats32, Action]:
+    def choose(see: See, draw: Draw) -> tuple[Ints, Floats32, Action]:
+        obs = see()
         if "rows" in waiting:  # candidates of the next page are drawn now: complete the last page's next_obs
             chunks["next_obs"][-1][waiting["rows"]] = obs[waiting["open"]]
         waiting["obs"] = obs
-        return chosen(obs, draw)
+        return chosen(lambda: obs, draw)
 
     chosen = _chooser(env, policy, None, None)
     _run(env, choose, record, n_sessions, seed, None, None, first, progress)
@@ -141,7 +142,8 @@ def join_features(env_world_items: LoggedDataset, users: LoggedDataset, log: Log
     return log.with_columns({**items, **people})
 
 
-Choose = Callable[[Floats32, Draw], tuple[Ints, Floats32, Action]]  # rows [B, k] shown, their final [B, k], the action
+See = Callable[[], Floats32]  # the observation, for whoever wants it
+Choose = Callable[[See, Draw], tuple[Ints, Floats32, Action]]  # rows [B, k] shown, their final [B, k], the action
 
 
 def _chooser(env: SessionEnv, policy: Policy | None, recommend: Recommend | None, rank: Rank | None) -> Choose:
@@ -149,9 +151,9 @@ def _chooser(env: SessionEnv, policy: Policy | None, recommend: Recommend | None
         raise ConfigError("give one of: a policy, a recommend callable, a rank callable")
     k = env.world.settings.page_size
 
-    def by_policy(obs: Floats32, draw: Draw) -> tuple[Ints, Floats32, Action]:
+    def by_policy(see: See, draw: Draw) -> tuple[Ints, Floats32, Action]:
         assert policy is not None
-        action = policy(obs, draw)
+        action = policy(see(), draw)
         if action.action.shape != (env.num_envs, env.n_params):
             raise ConfigError(
                 f"the policy gave actions of shape {action.action.shape}; the formula needs [{env.num_envs}, {env.n_params}]"
@@ -160,7 +162,7 @@ def _chooser(env: SessionEnv, policy: Policy | None, recommend: Recommend | None
         rows = top(final, k)
         return rows, np.take_along_axis(final, rows, 1), action
 
-    def by_request(obs: Floats32, draw: Draw) -> tuple[Ints, Floats32, Action]:
+    def by_request(see: See, draw: Draw) -> tuple[Ints, Floats32, Action]:
         assert recommend is not None
         rows, final = np.zeros((env.num_envs, k), np.int64), np.zeros((env.num_envs, k), np.float32)
         propensity = np.full(env.num_envs, np.nan)
@@ -170,7 +172,7 @@ def _chooser(env: SessionEnv, policy: Policy | None, recommend: Recommend | None
             final[slot], propensity[slot] = slate.final[:k], slate.propensity
         return rows, final, Action(np.zeros((env.num_envs, 0), np.float32), propensity)
 
-    def by_rank(obs: Floats32, draw: Draw) -> tuple[Ints, Floats32, Action]:
+    def by_rank(see: See, draw: Draw) -> tuple[Ints, Floats32, Action]:
         assert rank is not None
         final = rank(env.sessions)
         rows = top(final, k)
@@ -286,7 +288,7 @@ def _run(
     with tqdm(total=total, unit=unit, disable=not progress) as bar:
         while source.alive.any():
             sessions.offer()
-            rows, final, action = choose(env.observer.see(sessions), Draw(sessions.stream))
+            rows, final, action = choose(lambda: env.observer.see(sessions), Draw(sessions.stream))
             keep = source.alive.copy()
             page = sessions.show(rows)
             record(page, final, action, keep)
