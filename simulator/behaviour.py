@@ -1,9 +1,9 @@
 """What a user does with a shown item: position examination > click > watch time > completion, long view and the interactions.
 
 The truth is one plane of logits per head, `[B, N]`: click, the mean of log watch seconds given a click, and each interaction
-given a
-click. An interaction also depends on how much the user enjoyed THIS viewing (the watch time's own noise), so the behaviours of
-one impression are correlated beyond what any model of user and item could know.
+given a click. An interaction also depends on how much the user enjoyed THIS viewing (the watch time's own noise), so the
+behaviours of one impression are correlated beyond what any model of user and item could know. With `watch_finish`, who would
+stop near the end watches to it: logs of short videos have many viewings of exactly the item's length.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def judge(
     return _judge(env, n_sessions, n_sessions, seed, policy=policy, recommend=recommend, rank=rank)[0]
 
 
-def judge_constants(env: SessionEnv, actions: Floats, *, n_sessions: int, seed: int) -> list[Judged]:
+def judge_constants(env: SessionEnv, actions: AnyArray, *, n_sessions: int, seed: int) -> list[Judged]:
     """Each of the constant actions `[m, n_params]` on the same sessions 0 .. n_sessions - 1, all in one run: what `judge` finds
     one by one, sooner, because slots wait for the longest session once instead of `m` times."""
     tries = np.asarray(actions, np.float32)

@@ -1,14 +1,14 @@
 """The ranker of a simulated world: the truth on the logit scale plus an error that stays with the user and the item.
 
 A head's prediction is `sigmoid(scale * (a + b * (truth + sd * user_error * noise)) + bias)`: `sd` is found so that the task
-reaches its
-AUC, `a` and `b` so that it is calibrated before the set `scale` and `bias` spoil it. Predictions of what needs a click are
-multiplied by the predicted click, as a ranker of the entire space does.
+reaches its AUC, `a` and `b` so that it is calibrated before the set `scale` and `bias` spoil it. Predictions of what needs a
+click are multiplied by the predicted click, as a ranker of the entire space does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,7 +18,16 @@ from simulator.behaviour import CLICK, FIRST_HEAD, WATCH, Behaviour, phi, sigmoi
 from simulator.settings import FIXED, RankerError, WorldSettings
 from simulator.streams import Words, key, mix, normal_planes, normals, words
 
-Ranker = Callable[[Ints, Ints], Floats32]  # users [B], items [B, N] -> scores [B, N, n_tasks]
+
+class ByScenario(ABC):
+    """A ranker that also wants to know where it scores."""
+
+    @abstractmethod
+    def score(self, users: Ints, items: Ints, place: Ints) -> Floats32:
+        """Users `[B]`, items `[B, N]`, scenarios `[B]` (in the settings' order) -> scores `[B, N, n_tasks]`."""
+
+
+Ranker = Callable[[Ints, Ints], Floats32] | ByScenario  # users [B], items [B, N] -> scores [B, N, n_tasks]
 _SAMPLES = 20_000
 
 
@@ -192,21 +201,33 @@ def fit_logistic(x: Floats, target: Floats, weight: Floats) -> tuple[float, floa
     return intercept, slope
 
 
-def checked_ranker(ranker: Ranker, ranker_tasks: tuple[str, ...], tasks: tuple[str, ...]) -> Callable[[Ints, Ints], Floats32]:
-    """A trained ranker in the place of the simulated one: `[B, N, n_ranker_tasks]` scores as planes of the world's tasks.
+def check_tasks(ranker_tasks: Sequence[str], tasks: Sequence[str]) -> None:
+    """Whether a ranker scores all that a world asks for.
 
     Raises:
-        ConfigError: The world needs a task that the ranker lacks.
+        ConfigError: It lacks a task.
     """
     missing = [task for task in tasks if task not in ranker_tasks]
     if missing:
         raise ConfigError(
             f"the ranker lacks task {missing[0]!r}; it has {', '.join(ranker_tasks)}, the world asks for {', '.join(tasks)}"
         )
+
+
+def checked_ranker(
+    ranker: Ranker, ranker_tasks: tuple[str, ...], tasks: tuple[str, ...]
+) -> Callable[[Ints, Ints, Ints], Floats32]:
+    """A trained ranker in the place of the simulated one: `[B, N, n_ranker_tasks]` scores as planes of the world's tasks.
+
+    Raises:
+        ConfigError: The world needs a task that the ranker lacks.
+    """
+    check_tasks(ranker_tasks, tasks)
     columns = [ranker_tasks.index(task) for task in tasks]
 
-    def planes(users: Ints, items: Ints) -> Floats32:
-        return np.ascontiguousarray(np.moveaxis(np.asarray(ranker(users, items), np.float32)[..., columns], -1, 0))
+    def planes(users: Ints, items: Ints, place: Ints) -> Floats32:
+        scores = ranker.score(users, items, place) if isinstance(ranker, ByScenario) else ranker(users, items)
+        return np.ascontiguousarray(np.moveaxis(np.asarray(scores, np.float32)[..., columns], -1, 0))
 
     return planes
 

@@ -40,7 +40,8 @@ class Sessions:
     """`n` slots of a world. Call `begin` for some slots, then in turn `offer` (all slots) and `show`.
 
     Args:
-        ranker: Scores users `[B]` and items `[B, N]` in the place of the simulated predictions, `[B, N, n_tasks]`.
+        ranker: Scores users `[B]` and items `[B, N]` in the place of the simulated predictions, `[B, N, n_tasks]`; may also be
+            `ByScenario`.
         ranker_tasks: The names of its columns; the world's own tasks by default.
     """
 
@@ -50,7 +51,7 @@ class Sessions:
         s = world.settings
         self.world, self.n = world, n
         n_tasks, n_heads, shape = len(world.tasks), world.behaviour.n_heads, (n, s.n_candidates)
-        self._ranker: Callable[[Ints, Ints], Floats32] | None = (
+        self._ranker: Callable[[Ints, Ints, Ints], Floats32] | None = (
             None if ranker is None else checked_ranker(ranker, ranker_tasks or world.tasks.names, world.tasks.names)
         )
         self.n_offers = 0
@@ -119,7 +120,7 @@ class Sessions:
         if self._ranker is None:
             world.predictions.score(self.user, items, self.truth, self.planes)
         else:
-            self.planes[:] = self._ranker(self.user, items)
+            self.planes[:] = self._ranker(self.user, items, self.place)
 
     def show(self, rows: Ints) -> Page:
         """Show candidates `[n, k]` (rows of the offer, best first), let everybody act, and move on by one step."""

@@ -16,6 +16,7 @@ from core.errors import ConfigError, DataError
 from core.logs import LoggedDataset
 from simulator.env import SessionEnv
 from simulator.policies import Policy, constant, mixed_exploration, uniform_box
+from simulator.predictions import Ranker
 from simulator.rollout import rollout
 from simulator.settings import WorldSettings, from_values
 from simulator.world import World
@@ -39,9 +40,12 @@ class Shard:
     n_days: int | None
     n_slots: int
     file: str
+    ranker: str = ""  # which ranker scores, for whoever runs the shard and for telling runs apart; "": the simulated one
 
 
-Mapper = Callable[[Callable[[Shard], str], list[Shard]], Iterable[str]]  # runs them all, in any order and anywhere
+Work = Callable[[Shard], str]  # rolls a shard out and writes its file, which is the answer
+Mapper = Callable[[Work, list[Shard]], Iterable[str]]  # runs them all, in any order and anywhere
+MakeRanker = Callable[[World], Ranker]  # its columns are the world's tasks
 
 
 def cut(
@@ -55,6 +59,7 @@ def cut(
     n_days: int | None = None,
     size: int = 2_000,
     n_slots: int = 256,
+    ranker: str = "",
 ) -> list[Shard]:
     """The shards of `n` sessions (or `n` users), `size` each, with files below `folder`."""
     if policy not in POLICIES:
@@ -65,15 +70,16 @@ def cut(
     starts = range(0, n, size)
     files = [str(folder / f"part-{i:05d}.parquet") for i in range(len(starts))]
     return [
-        Shard(plain, world_seed, seed, policy, a, min(a + size, n), n_days, n_slots, f)
+        Shard(plain, world_seed, seed, policy, a, min(a + size, n), n_days, n_slots, f, ranker)
         for a, f in zip(starts, files, strict=True)
     ]
 
 
-def run_shard(shard: Shard) -> str:
-    """Roll one shard out and write its file; the answer is the file."""
+def run_shard(shard: Shard, make_ranker: MakeRanker | None = None) -> str:
+    """Roll one shard out and write its file; the answer is the file. `make_ranker` gives a trained ranker for the world."""
     world = _world(json.dumps(shard.settings), shard.world_seed)
-    env = SessionEnv(world, min(shard.n_slots, shard.stop - shard.start))
+    ranker = None if make_ranker is None else make_ranker(world)
+    env = SessionEnv(world, min(shard.n_slots, shard.stop - shard.start), ranker=ranker)
     policy = make_policy(shard.policy, env)
     if shard.n_days is None:
         log = rollout(env, policy, shard.stop - shard.start, seed=shard.seed, first=shard.start)
@@ -86,8 +92,8 @@ def run_shard(shard: Shard) -> str:
     return shard.file
 
 
-def run_shards(shards: list[Shard], mapper: Mapper | None = None) -> Iterable[str]:
-    """Run those shards whose file is not there yet, yielding files as they come.
+def run_shards(shards: list[Shard], mapper: Mapper | None = None, work: Work = run_shard) -> Iterable[str]:
+    """Run those shards whose file is not there yet by `work`, yielding files as they come.
 
     Raises:
         ConfigError: The folder holds parts of another run.
@@ -101,7 +107,7 @@ def run_shards(shards: list[Shard], mapper: Mapper | None = None) -> Iterable[st
     note.write_text(plan)
     todo = [shard for shard in shards if not Path(shard.file).is_file()]
     yield from (shard.file for shard in shards if shard not in todo)
-    yield from map(run_shard, todo) if mapper is None else mapper(run_shard, todo)
+    yield from map(work, todo) if mapper is None else mapper(work, todo)
 
 
 def gather(shards: list[Shard], target: Path) -> int:

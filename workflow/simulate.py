@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from simulator.calibration import Check, compare, fit, read_log, sample, tally
 from simulator.calibration.report import write_report
 from simulator.calibration.source import days_of, with_scenarios
 from simulator.calibration.world import preset as world_preset
+from simulator.predictions import check_tasks
 from simulator.settings import load_settings, preset_names
-from simulator.shards import POLICIES, Mapper, Shard, cut, gather, run_shards
+from simulator.shards import POLICIES, Mapper, Shard, Work, cut, gather, run_shard, run_shards
 from simulator.world import World
+from workflow.data import add_store_argument, store_of
+from workflow.world_ranker import WorldRanker, predictor_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="Ray worker processes; the log is the same (default: 1)"
     )
+    parser.add_argument(
+        "--ranker", metavar="LABEL", help="a trained ranker (ranker/NAME or ranker/NAME/vN) scores in the simulated one's place"
+    )
+    add_store_argument(parser)
 
 
 def run(args: argparse.Namespace) -> str:
@@ -64,15 +72,35 @@ def run(args: argparse.Namespace) -> str:
     n_days = None if args.sessions is not None else args.days
     n = settings.n_users if args.sessions is None else args.sessions
     parts = out / "parts"
-    shards = cut(settings, parts, world_seed=args.seed, seed=args.seed, policy=args.policy, n=n, n_days=n_days)
+    work: Work = run_shard
+    label = ""
+    if args.ranker:
+        label, root = store_of(args).find(args.ranker).label, str(Path(args.artefacts).resolve())
+        check_tasks(predictor_of(root, label).scored, world.tasks.names)
+        work = partial(run_ranked, root)
+    shards = cut(
+        settings,
+        parts,
+        world_seed=args.seed,
+        seed=args.seed,
+        policy=args.policy,
+        n=n,
+        n_days=n_days,
+        ranker=label,
+    )
     mapper = ray_mapper(args.workers) if args.workers > 1 else None
-    for _ in tqdm(run_shards(shards, mapper), total=len(shards), unit="shard", desc="simulate"):
+    for _ in tqdm(run_shards(shards, mapper, work), total=len(shards), unit="shard", desc="simulate"):
         pass
     world.save(out)
     rows = gather(shards, out / "log.parquet")
     shutil.rmtree(parts)
     what = f"{args.sessions} sessions" if n_days is None else f"{n} users over {n_days} days"
     return f"{out}: {rows} impressions of {what} in world {settings.preset!r} (seed {args.seed})"
+
+
+def run_ranked(root: str, shard: Shard) -> str:
+    """Roll a shard out with the trained ranker that it names, from the artefacts below `root`."""
+    return run_shard(shard, partial(WorldRanker, predictor_of(root, shard.ranker)))
 
 
 def calibrate(args: argparse.Namespace) -> str:
@@ -116,22 +144,26 @@ def settings_of(pairs: Iterable[str]) -> dict[str, Any]:
     return found
 
 
+def _on_worker(work: Work, shard: Shard) -> str:
+    return work(shard)
+
+
 def ray_mapper(n_workers: int) -> Mapper:
     """Runs shards as Ray tasks, at most `n_workers` at a time, yielding files as they are done."""
     import ray
 
-    def run_all(work: Callable[[Shard], str], shards: list[Shard]) -> Iterable[str]:
+    def run_all(work: Work, shards: list[Shard]) -> Iterable[str]:
         mine = not ray.is_initialized()
         if mine:
             ray.init(num_cpus=n_workers, include_dashboard=False, log_to_driver=False)
         try:
-            task = ray.remote(num_cpus=1)(work)
-            running = [task.remote(shard) for shard in shards[:n_workers]]
+            task = ray.remote(num_cpus=1)(_on_worker)
+            running = [task.remote(work, shard) for shard in shards[:n_workers]]
             waiting = list(shards[n_workers:])
             while running:
                 done, running = ray.wait(running)
                 if waiting:
-                    running.append(task.remote(waiting.pop(0)))
+                    running.append(task.remote(work, waiting.pop(0)))
                 yield from ray.get(done)
         finally:
             if mine:

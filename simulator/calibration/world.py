@@ -91,11 +91,16 @@ def _watch(values: Mapping[str, Any], opened: LoggedDataset) -> dict[str, float]
         watch = np.minimum(np.exp(log_s), 3 * duration)
         watch = np.where(log_s >= np.log(0.95 * duration) - finish, np.maximum(watch, duration), watch)
         long_view = watch >= np.minimum(0.95 * duration, settings.long_view_s)
-        return np.mean([seen(w, v, duration, share) for w, v in zip(watch, long_view, strict=True)], axis=0)
+        found: Floats = np.array([seen(w, v, duration, share) for w, v in zip(watch, long_view, strict=True)]).mean(0)
+        return found
+
+    def off(point: Floats) -> Floats:
+        relative: Floats = made(point) / wanted - 1
+        return relative
 
     wanted = seen(opened["watch_s"].astype(float), opened["long_view"].astype(float), opened["duration_s"], np.ones(len(opened)))
     start, low, high = [np.log(20.0), 0.3, -0.3, 0.5], [-1.0, -0.5, -2.0, 0.0], [8.0, 1.5, 1.0, 3.0]
-    found = least_squares(lambda point: made(point) / wanted - 1, start, bounds=(low, high), diff_step=0.02, xtol=1e-4).x
+    found = least_squares(off, start, bounds=(low, high), diff_step=np.full(4, 0.02), xtol=1e-4).x
     named = {"watch_median_s": np.exp(found[0]), "watch_duration": found[1], "watch_noise": np.exp(found[2])}
     return {name: round(float(value), 3) for name, value in (named | {"watch_finish": found[3]}).items()}
 

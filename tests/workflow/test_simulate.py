@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from core.artefacts import ArtefactStore
 from core.errors import ConfigError
 from core.logs import LoggedDataset
+from ranker.predictor import Predictor
 from simulator import World
 from simulator.calibration import LogModel, sample
+from simulator.rollout import join_features
 from simulator.settings import PRESETS, load_settings
 from workflow.cli import main
 from workflow.simulate import settings_of
@@ -65,6 +68,26 @@ def test_ray_workers_write_the_same_log(tmp_path: Path) -> None:
     for name, workers in (("one", "1"), ("two", "2")):
         assert main(["simulate", "--out", str(tmp_path / name), "--workers", workers, "--sessions", "30", *SMALL]) == 0
     assert (tmp_path / "one" / "log.parquet").read_bytes() == (tmp_path / "two" / "log.parquet").read_bytes()
+
+
+def test_a_trained_ranker_scores_the_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, again, store = tmp_path / "first", tmp_path / "again", str(tmp_path / "artefacts")
+    often = "heads={" + ", ".join(f"{name}: {{rate: 0.3}}" for name in load_settings("default").heads) + "}"
+    assert main(["simulate", "--out", str(first), "--sessions", "100", "--set", often, *SMALL]) == 0
+    training = ["--data", str(first), "--artefacts", store, "--epochs", "1", "--model", "shared_bottom", "--batch-size", "512"]
+    assert main(["train", *training, "--name", "all"]) == 0
+    assert main(["train", *training, "--name", "few", "--tasks", "click,like"]) == 0
+    capsys.readouterr()
+    options = ["simulate", "--sessions", "30", "--artefacts", store, "--set", often, *SMALL]
+    assert main([*options, "--out", str(again), "--ranker", "ranker/all"]) == 0
+    log = LoggedDataset.from_parquet(again / "log.parquet")
+    items, users = (LoggedDataset.from_parquet(again / f"{name}.parquet") for name in ("items", "users"))
+    expected = Predictor.load(ArtefactStore(store).find("ranker/all")).predict(join_features(items, users, log))
+    for task in World.load(again).tasks.names:
+        assert log[f"score_{task}"] == pytest.approx(expected[task], rel=1e-4, abs=1e-6), task
+    assert main([*options, "--out", str(tmp_path / "no"), "--ranker", "ranker/few"]) == 2
+    assert "the ranker lacks task 'long_view'" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_calibration_ends_with_a_preset_that_makes_a_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
