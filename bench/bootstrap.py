@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.arrays import AnyArray, Floats
+from core.arrays import AnyArray, Bools, Floats
+from fusion.jit import compiled
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,29 @@ class UserBootstrap:
         (1.0, 1.0)
         """
         order = np.argsort(score, kind="stable")
-        user, positive, value = self._user[order], np.asarray(label)[order] > 0, np.asarray(score)[order]
-        starts = np.flatnonzero(np.r_[True, value[1:] != value[:-1]])
-        found = np.empty(len(self._times))
-        for at, times in enumerate(self._times):
-            weight = times[user].astype(float)
-            pos = np.add.reduceat(np.where(positive, weight, 0.0), starts)  # (distinct scores,)
-            neg = np.add.reduceat(np.where(positive, 0.0, weight), starts)
-            pairs = pos.sum() * neg.sum()
-            won = float(pos @ (np.cumsum(neg) - neg / 2))
-            found[at] = won / pairs if pairs else np.nan
+        value = np.asarray(score)[order]
+        starts = np.r_[True, value[1:] != value[:-1]]
+        found = _aucs(self._times, self._user[order], np.asarray(label)[order] > 0, starts)
         return Resampled(float(found[0]), found[1:])
+
+
+@compiled
+def _aucs(times: AnyArray, user: AnyArray, positive: Bools, starts: Bools) -> Floats:
+    """AUC on each redraw, rows sorted by score; `starts` says where a new score begins."""
+    found = np.empty(len(times))
+    for draw in range(len(times)):
+        pos = neg = won = tied_pos = tied_neg = 0.0
+        for row in range(len(user)):
+            if starts[row]:
+                won += tied_pos * (neg + tied_neg / 2)
+                pos, neg = pos + tied_pos, neg + tied_neg
+                tied_pos = tied_neg = 0.0
+            weight = times[draw, user[row]]
+            if positive[row]:
+                tied_pos += weight
+            else:
+                tied_neg += weight
+        won += tied_pos * (neg + tied_neg / 2)
+        pairs = (pos + tied_pos) * (neg + tied_neg)
+        found[draw] = won / pairs if pairs else np.nan
+    return found

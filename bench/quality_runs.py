@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ import ranker
 from core.arrays import AnyArray, Floats
 from core.logs import LoggedDataset
 from core.tasks import TaskSet
+from ranker.batches import Batch, MemoryBatches, dropping, pack
+from ranker.encoder import Encoder
 from ranker.metrics import evaluate, mean_auc
 from ranker.recipes import Recipe
-from ranker.train import TrainConfig, train
+from ranker.train import TrainConfig, fit
 
 
 @dataclass(frozen=True)
@@ -49,30 +52,61 @@ class Outcome:
     seconds: float
 
 
+class Prepared:
+    """A recipe whose rows are encoded once for all architectures and seeds, when the first is trained."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        some = recipe.train.take(np.arange(min(len(recipe.train), 10_000)))  # all of it is slow for lists
+        self.data = [len(recipe.train), *(part.fingerprint() for part in (recipe.valid, recipe.test, some))]
+
+    @property
+    def key(self) -> str:
+        """A short name for its rows and spec."""
+        said = [self.data, self.recipe.spec.to_json()]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Fitted on the training rows."""
+        return Encoder.fit(self.recipe.spec, self.recipe.train)
+
+    @cached_property
+    def rows(self) -> tuple[Batch, Batch, Batch]:
+        """Rows to train on, to choose by, to judge on; binary tasks only, so that no label is scaled."""
+        recipe = self.recipe
+        return tuple(pack(self.encoder, part, {}) for part in (recipe.train, recipe.valid, recipe.test))  # type: ignore[return-value]
+
+
 def run(
-    recipe: Recipe, tasks: Sequence[str], model: str, seed: int, setting: Setting, work: Path, *, progress: bool = True
+    data: Prepared, tasks: Sequence[str], model: str, seed: int, setting: Setting, work: Path, *, progress: bool = True
 ) -> Outcome:
     """Train, or read the finished run of the same data, settings and code from `work`."""
-    path = work / f"{recipe.name}-{model}-{seed}-{_key(recipe, tasks, model, seed, setting)}.npz"
+    recipe = data.recipe
+    path = work / f"{recipe.name}-{model}-{seed}-{_key(data, tasks, model, seed, setting)}.npz"
     if path.is_file():
         return _read(path, model, seed)
     checkpoints = path.with_suffix(".checkpoints")
     start = time.perf_counter()
-    trained = train(
-        recipe.spec,
-        model,
-        train=recipe.train,
-        valid=recipe.valid,
+    learned, chosen_on, judged = data.rows
+    trained = fit(
+        MemoryBatches(learned, dropping(data.encoder.layout)),
+        data.encoder,
+        chosen_on,
+        recipe.valid,
+        model=model,
+        scales={},
         config=setting.config,
         options=setting.options,
         seed=seed,
         checkpoints=checkpoints,
+        fingerprint=data.key,
         progress=progress,
     )
     predictor = trained.predictor
     compared = TaskSet([task for task in predictor.tasks if task.name in tasks])
-    on_valid = evaluate(predictor.predict(recipe.valid), recipe.valid, compared, group=None)
-    predictions = predictor.predict(recipe.test)
+    on_valid = evaluate(predictor.run(chosen_on)[1], recipe.valid, compared, group=None)
+    predictions = predictor.run(judged)[1]
     arrays: dict[str, AnyArray] = {f"task_{name}": np.asarray(predictions[name], np.float64) for name in tasks}
     summary = np.array([mean_auc(on_valid), trained.best_epoch, time.perf_counter() - start])
     work.mkdir(parents=True, exist_ok=True)
@@ -89,6 +123,17 @@ def judge(outcome: Outcome, test: LoggedDataset, tasks: TaskSet, group: str | No
     return evaluate(outcome.predictions, test, tasks, group=group)
 
 
+def averaged(outcomes: Sequence[Outcome], task: str) -> Floats:
+    """One model's predictions of a task on the judged rows, averaged over its seeds, `[n]`.
+
+    >>> runs = [Outcome("ple", s, 0.7, {"click": np.array([p])}, 2.0, 1.0) for s, p in ((0, 0.25), (1, 0.75))]
+    >>> averaged(runs, "click").tolist()
+    [0.5]
+    """
+    found: Floats = np.mean([outcome.predictions[task] for outcome in outcomes], 0)
+    return found
+
+
 def _read(path: Path, model: str, seed: int) -> Outcome:
     with np.load(path, allow_pickle=False) as file:
         chosen_by, best_epoch, seconds = file["summary"].tolist()
@@ -96,12 +141,9 @@ def _read(path: Path, model: str, seed: int) -> Outcome:
     return Outcome(model, seed, chosen_by, predictions, best_epoch, seconds)
 
 
-def _key(recipe: Recipe, tasks: Sequence[str], model: str, seed: int, setting: Setting) -> str:
-    data = [part.fingerprint() for part in (recipe.valid, recipe.test)]
-    data.append(recipe.train.take(np.arange(min(len(recipe.train), 10_000))).fingerprint())  # all of it is slow for lists
+def _key(data: Prepared, tasks: Sequence[str], model: str, seed: int, setting: Setting) -> str:
     said = {
-        "data": [len(recipe.train), *data],
-        "spec": recipe.spec.to_json(),
+        "data": data.key,
         "tasks": list(tasks),
         "run": [model, seed, asdict(setting.config), dict(setting.options)],
         "code": code_digest(),

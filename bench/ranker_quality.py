@@ -21,17 +21,18 @@ from tqdm import tqdm
 from bench import quality_opponents
 from bench.bootstrap import Resampled, UserBootstrap, mean_of
 from bench.harness import Bench, Cell, data_folder
-from bench.quality_runs import Outcome, Setting, judge, run
+from bench.quality_runs import Outcome, Prepared, Setting, averaged, judge, run
 from core.arrays import Floats
 from core.errors import ConfigError
 from core.tasks import TaskSet
 from ranker.metrics import evaluate
 from ranker.models import MODELS
-from ranker.recipes import Recipe, census_income, kuairand
+from ranker.recipes import Recipe, census_income, kuairand, kuairand_sequences
 
 KUAIRAND_TASKS = ("click", "long_view", "like", "profile_enter")
 CENSUS_TASKS = ("y_income50k", "y_never_married")
 MTL_MODELS = ("ple", "aesm2")
+SEQUENCE_MODELS = ("din", "dupn", "cnn_max")
 QUICK_MODELS = ("single_task", "shared_bottom", "mmoe")
 LIGHTGBM = "lightgbm (frozen)"
 FIGURES = (
@@ -86,10 +87,10 @@ def compare_kuairand(bench: Bench, plan: Plan) -> None:
         return
     folder = _some_users(folder, plan.work / "kuairand_some_users") if bench.quick else folder
     recipe = kuairand.load(folder, tasks=KUAIRAND_TASKS, fresh=bench.args.fresh)
-    runs = _train_all(bench, plan, recipe, KUAIRAND_TASKS, as_shipped(recipe))
+    runs = _train_all(bench, plan, recipe, KUAIRAND_TASKS, lambda: kuairand_sequences.with_sequences(recipe, folder))
     theirs = quality_opponents.kuairand(folder, recipe.test, plan.work)
     rows = _quality_rows(runs, recipe, KUAIRAND_TASKS, "user_id")
-    one_score = quality_opponents.single_objective(recipe)
+    one_score = quality_opponents.single_objective(recipe, plan.work / f"one-objective-{Prepared(recipe).key}.npy")
     rows = [*_task_rows("lightgbm, one objective", dict.fromkeys(KUAIRAND_TASKS, one_score), recipe), *rows]
     if theirs is not None:
         rows = [*_task_rows(LIGHTGBM, theirs, recipe), *rows]
@@ -117,6 +118,7 @@ def _gains(bench: Bench, plan: Plan, recipe: Recipe, runs: Runs, theirs: Mapping
         gains = _minus(resampled[model], frozen)
         row += _with_interval(gains)
         row += _with_interval(_minus(resampled[model], resampled.get("single_task")) if model != "single_task" else None)
+        row += _with_interval(_minus([boot.auc(recipe.test[t], averaged(outcomes, t)) for t in KUAIRAND_TASKS], frozen))
         row += [float(np.mean([o.best_epoch for o in outcomes])), float(np.mean([o.seconds for o in outcomes]))]
         rows.append(row)
         if model == chosen and gains is not None:
@@ -127,10 +129,12 @@ def _gains(bench: Bench, plan: Plan, recipe: Recipe, runs: Runs, theirs: Mapping
             bench.figure(
                 f"kuairand_{model}_mtl_gain_low", mean_of(_minus(resampled[model], resampled["single_task"]) or []).interval()[0]
             )
-    headers = ["model", "validation", "gain", "low", "high", "MTL gain", "low", "high", "best epoch", "seconds"]
-    bench.table(
-        headers, rows, title="mean AUC of the four tasks: gain over LightGBM, and over single_task; paired 95 % user bootstrap"
+    headers = ["model", "validation", "gain", "low", "high", "MTL gain", "low", "high", "averaged", "low", "high"]
+    headers += ["best epoch", "seconds"]
+    title = (
+        "mean AUC of the four tasks: gain over LightGBM, over single_task, and of the seeds' averaged predictions over LightGBM"
     )
+    bench.table(headers, rows, title=f"{title}; paired 95 % user bootstrap")
     if theirs is None:
         bench.note("kuairand_mean_gain", "the frozen opponent's script is not there; set SCOREFUSION_OPPONENTS")
 
@@ -144,7 +148,7 @@ def compare_census(bench: Bench, plan: Plan) -> None:
     path = folder / census_income.FILE
     path = _some_rows(path, plan.work / "census_some_rows.parquet") if bench.quick else path
     recipe = census_income.load(path)
-    runs = _train_all(bench, plan, recipe, CENSUS_TASKS, as_shipped(recipe))
+    runs = _train_all(bench, plan, recipe, CENSUS_TASKS)
     theirs = quality_opponents.census(path, plan.work) or {}
     rows: list[list[Cell]] = [[LIGHTGBM, task, theirs[task], *[None] * 5] for task in CENSUS_TASKS if task in theirs]
     rows += _quality_rows(runs, recipe, CENSUS_TASKS, None)
@@ -169,21 +173,29 @@ def choose(runs: Runs) -> str:
     return max(runs, key=lambda model: float(np.mean([outcome.chosen_by for outcome in runs[model]])))
 
 
-def as_shipped(recipe: Recipe) -> Setting:
-    """How every model is trained: the recipe's own settings, found on its validation rows, and each architecture's defaults."""
-    return Setting(recipe.config)
+def as_shipped(recipe: Recipe, model: str) -> Setting:
+    """How every model is trained: the recipe's own settings, found on its validation rows; the same for all."""
+    return Setting(recipe.config, recipe.options_for(model))
 
 
-def _train_all(bench: Bench, plan: Plan, recipe: Recipe, tasks: Sequence[str], setting: Setting) -> dict[str, list[Outcome]]:
+def _train_all(
+    bench: Bench, plan: Plan, recipe: Recipe, tasks: Sequence[str], sequenced: Callable[[], Recipe] | None = None
+) -> dict[str, list[Outcome]]:
+    """Every model and seed, seed by seed; models that read behaviour sequences get them from `sequenced`, if there are any."""
     found: dict[str, list[Outcome]] = {}
     left_out = set()
+    data = {False: Prepared(recipe)}
+    if sequenced is not None and set(plan.models) & set(SEQUENCE_MODELS):
+        data[True] = Prepared(sequenced())
     pairs = [(model, seed) for seed in plan.seeds for model in plan.models]
     with tqdm(total=len(pairs), desc=recipe.name, disable=not plan.progress, unit="run") as bar:
         for model, seed in pairs:
             bar.set_postfix_str(f"{model}, seed {seed}")
             if model not in left_out:
                 try:
-                    outcome = run(recipe, tasks, model, seed, setting, plan.work, progress=plan.progress)
+                    rows = data.get(model in SEQUENCE_MODELS, data[False])
+                    setting = as_shipped(recipe, model)
+                    outcome = run(rows, tasks, model, seed, setting, plan.work, progress=plan.progress)
                     found.setdefault(model, []).append(outcome)
                 except ConfigError as error:
                     left_out.add(model)

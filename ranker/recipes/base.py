@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from core.logs import LoggedDataset
 from ranker.config import TrainConfig
@@ -17,6 +19,7 @@ class Recipe:
         train, valid, test: Learn from, choose by, judge once on; split by time where the data has time.
         items, users: The tables that serving looks features up in, one row an id, as of the end of the log.
         config: Settings found good on the validation rows, to start from.
+        options: The networks' widths and dropout found good there, as `hidden` and `dropout`; see `options_for`.
     """
 
     name: str
@@ -27,3 +30,25 @@ class Recipe:
     items: LoggedDataset = field(default_factory=lambda: LoggedDataset({}))
     users: LoggedDataset = field(default_factory=lambda: LoggedDataset({}))
     config: TrainConfig = field(default_factory=TrainConfig, kw_only=True)
+    options: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+
+    def options_for(self, model: str) -> dict[str, Any]:
+        """The recipe's options in the words of one architecture: same widths everywhere, spread over levels where it has levels.
+
+        >>> from core.tasks import TaskSet, TaskSpec
+        >>> from ranker.features import Feature
+        >>> log, spec = LoggedDataset({}), FeatureSpec([Feature("item_id")], TaskSet([TaskSpec("click")]))
+        >>> Recipe("shop", spec, log, log, log, options={"hidden": (64, 32)}).options_for("ple")
+        {'levels': [[64], [32]]}
+        """
+        options = dict(self.options)
+        hidden = options.pop("hidden", None)
+        if hidden is None or model in WITHOUT_HIDDEN:
+            return options
+        if model in WITH_LEVELS:
+            return options | {"levels": [[width] for width in hidden]}
+        return options | {"hidden": list(hidden)}
+
+
+WITH_LEVELS = ("ple", "ml_mmoe")  # architectures whose hidden widths are those of levels
+WITHOUT_HIDDEN = ("wide",)

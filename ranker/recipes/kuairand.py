@@ -17,7 +17,20 @@ from ranker.features import Feature, FeatureSpec, Missing, Side
 from ranker.recipes.base import Recipe
 from ranker.recipes.kuairand_known import BINARY, COLUMNS, MAIN, known
 
-__all__ = ["BINARY", "CONFIG", "FILES", "LABELS", "MAIN", "TEST_TO", "TRAIN_TO", "VALID_TO", "features", "load", "spec_for"]
+__all__ = [
+    "BINARY",
+    "CONFIG",
+    "FILES",
+    "LABELS",
+    "MAIN",
+    "OPTIONS",
+    "TEST_TO",
+    "TRAIN_TO",
+    "VALID_TO",
+    "features",
+    "load",
+    "spec_for",
+]
 
 LABELS = {
     "is_click": "click",
@@ -36,8 +49,9 @@ FILES = {
     "history": "user_sequences_train.parquet",
 }
 TRAIN_TO, VALID_TO, TEST_TO = 20220502, 20220503, 20220506
-CONFIG = TrainConfig(epochs=8, patience=1, evaluations=2, average=0.999, monitor_tasks=MAIN)
-STEPS = 6  # quantile steps a number
+CONFIG = TrainConfig(epochs=2, learning_rate=2e-3, patience=1, evaluations=2, average=0.999, monitor_tasks=MAIN)
+OPTIONS = {"hidden": (64, 32), "dropout": 0.3}
+STEPS = 5  # quantile steps a number
 
 
 def load(
@@ -48,7 +62,7 @@ def load(
     valid_to: int = VALID_TO,
     test_to: int = TEST_TO,
     fresh: str = "moment",
-    dim: int = 8,
+    dim: int = 4,
     ids: bool = False,
 ) -> Recipe:
     """Rows split by day: learn up to `train_to`, choose up to `valid_to`, judge up to `test_to` (dates as 20220502).
@@ -64,10 +78,10 @@ def load(
     for name, part in (("train", train), ("valid", valid), ("test", test)):
         if len(part) == 0:
             raise DataError(f"KuaiRand: no {name} rows; the log's days are {sorted(set(log['date'].tolist()))}")
-    return Recipe("kuairand", spec, train, valid, test, config=CONFIG)
+    return Recipe("kuairand", spec, train, valid, test, config=CONFIG, options=OPTIONS)
 
 
-def spec_for(tasks: Sequence[str] = (*BINARY, "watch_s"), *, dim: int = 8, ids: bool = False) -> FeatureSpec:
+def spec_for(tasks: Sequence[str] = (*BINARY, "watch_s"), *, dim: int = 4, ids: bool = False) -> FeatureSpec:
     """Content, context, what was known before and, on request, ids, by side."""
     chosen = []
     for name in tasks:

@@ -1,5 +1,7 @@
 """Opponent rows are laid beside ours exactly, or refused; printed AUCs are read as printed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -41,7 +43,7 @@ def test_printed_aucs_are_read() -> None:
     assert parse_aucs(text) == {"y_income50k": 0.9563, "y_never_married": 0.9949}
 
 
-def test_one_objective_follows_its_positives() -> None:
+def test_one_objective_follows_its_positives(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     item = rng.integers(0, 10, 6000)
     columns = {
@@ -54,4 +56,6 @@ def test_one_objective_follows_its_positives() -> None:
     log = LoggedDataset(columns)
     spec = FeatureSpec([Feature("item_id"), Feature("kind")], TaskSet([TaskSpec("click")]))
     recipe = Recipe("tiny", spec, *(log.take(np.arange(a, a + 2000)) for a in (0, 2000, 4000)))
-    assert auc(recipe.test["click"] > 0, single_objective(recipe)) > 0.7
+    score = single_objective(recipe, tmp_path / "score.npy")
+    assert auc(recipe.test["click"] > 0, score) > 0.7
+    assert np.array_equal(single_objective(recipe, tmp_path / "score.npy"), score)  # the kept answer

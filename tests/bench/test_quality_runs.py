@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench import quality_runs
-from bench.quality_runs import Setting, code_digest, judge, run
+from bench.quality_runs import Prepared, Setting, code_digest, judge, run
 from core.logs import LoggedDataset
 from core.tasks import TaskSet, TaskSpec
 from ranker.features import Feature, FeatureSpec
@@ -35,14 +35,14 @@ SETTING = Setting(TrainConfig(epochs=4, batch_size=64, learning_rate=0.02), {"to
 
 def test_a_finished_run_is_kept_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = tiny()
-    first = run(recipe, ["click", "like"], "shared_bottom", 0, SETTING, tmp_path, progress=False)
+    first = run(Prepared(recipe), ["click", "like"], "shared_bottom", 0, SETTING, tmp_path, progress=False)
     assert first.chosen_by > 0.5
     assert first.seconds > 0
     metrics = judge(first, recipe.test, recipe.spec.tasks, "user_id")
     assert metrics["click"]["auc"] > 0.75
     assert 0.35 < metrics["like"]["auc"] < 0.65
-    monkeypatch.setattr(quality_runs, "train", lambda *a, **k: pytest.fail("it was trained again"))
-    again = run(recipe, ["click", "like"], "shared_bottom", 0, SETTING, tmp_path, progress=False)
+    monkeypatch.setattr(quality_runs, "fit", lambda *a, **k: pytest.fail("it was trained again"))
+    again = run(Prepared(recipe), ["click", "like"], "shared_bottom", 0, SETTING, tmp_path, progress=False)
     assert np.array_equal(again.predictions["click"], first.predictions["click"])
     assert (again.chosen_by, again.best_epoch, again.seconds) == (first.chosen_by, first.best_epoch, first.seconds)
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"], "no checkpoints and no partial files stay"
@@ -50,11 +50,11 @@ def test_a_finished_run_is_kept_and_read_back(tmp_path: Path, monkeypatch: pytes
 
 def test_anything_that_matters_makes_another_run(tmp_path: Path) -> None:
     keys = {
-        quality_runs._key(tiny(), ["click"], "mmoe", 0, SETTING),
-        quality_runs._key(tiny(1), ["click"], "mmoe", 0, SETTING),
-        quality_runs._key(tiny(), ["click"], "mmoe", 1, SETTING),
-        quality_runs._key(tiny(), ["click"], "ple", 0, SETTING),
-        quality_runs._key(tiny(), ["click"], "mmoe", 0, Setting(TrainConfig(epochs=5))),
+        quality_runs._key(Prepared(tiny()), ["click"], "mmoe", 0, SETTING),
+        quality_runs._key(Prepared(tiny(1)), ["click"], "mmoe", 0, SETTING),
+        quality_runs._key(Prepared(tiny()), ["click"], "mmoe", 1, SETTING),
+        quality_runs._key(Prepared(tiny()), ["click"], "ple", 0, SETTING),
+        quality_runs._key(Prepared(tiny()), ["click"], "mmoe", 0, Setting(TrainConfig(epochs=5))),
     }
     assert len(keys) == 5
     (tmp_path / "a.py").write_text("x = 1")
