@@ -13,6 +13,7 @@ from fusion.learned.network import MonotoneNetwork
 from fusion.learned.trees import LambdaMart
 from fusion.policy.strategy import PolicyStrategy
 from fusion.rank_fusion import RankFusion
+from fusion.segmented_strategy import SegmentedFormula
 
 __all__ = ["FormulaStrategy", "Fused", "FusionStrategy", "Publishable", "hand_set_strategy", "load_strategy", "publish"]
 
@@ -76,6 +77,7 @@ def load_strategy(artefact: Artefact) -> FusionStrategy:
 
 STRATEGIES: Mapping[str, type[Publishable]] = {
     "formula": FormulaStrategy,
+    "segmented_formula": SegmentedFormula,
     "rank_fusion": RankFusion,
     "lambdamart": LambdaMart,
     "monotone_network": MonotoneNetwork,

@@ -19,7 +19,7 @@ from core.errors import ConfigError
 from core.logs import LoggedDataset
 from fusion.calibrate import fit
 from fusion.formula.families import family
-from fusion.search import Param, SearchResult, Space, search
+from fusion.search import Param, SearchResult, Space, search, write
 from ranker.recipes import Recipe
 from ranker.train import TrainConfig, train
 from serving.client import Client
@@ -126,7 +126,7 @@ def _search(recipe: Recipe, scored: LoggedDataset, source: Source, args: argpars
         calibration=fit(earlier, tasks, "isotonic"),
     )
     print(result_table(result), flush=True)
-    result.write(work / "search")
+    write(result, work / "search")
     return result
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -15,13 +17,16 @@ from core.tasks import TaskSet
 from fusion.calibrate import METHODS, fit
 from fusion.formula import Formula
 from fusion.formula.families import FAMILIES, family, weighted_sum_of
-from fusion.search import SEARCHERS, Guardrail, Objective, Param, SearchResult, Space, gauc, mtf_gauc, search
+from fusion.search import SEARCHERS, Guardrail, Objective, Param, SearchResult, Space, gauc, mtf_gauc, ndcg, search, write
+from fusion.search.segments import SegmentedResult, search_segments
+from fusion.search.study import Driver, drive
 from fusion.strategy import FormulaStrategy, publish
 from ranker.predictor import Predictor
 from workflow.data import add_store_argument, mapping_option, store_of
 from workflow.tables import table
 
 DAY_MS = 86_400_000
+OBJECTIVES: Final = ("mtf_gauc", "gauc", "ndcg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,12 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--formula", metavar="TEXT", help="your own instead of a family, with --params")
     parser.add_argument("--params", metavar="YAML", help="ranges of its parameters, such as '{a: [0, 1], b: [0.01, 10]}'")
     parser.add_argument("--gains", metavar="YAML", help="worth of one behaviour each, such as '{click: 1, like: 5}' (MTF-GAUC)")
-    parser.add_argument("--objective", choices=["mtf_gauc", "gauc"], default="mtf_gauc", help="default: %(default)s")
+    parser.add_argument("--objective", choices=OBJECTIVES, default="mtf_gauc", help="default: %(default)s")
+    parser.add_argument("--k", type=int, default=10, help="NDCG's cut-off, with --objective ndcg (default: %(default)s)")
     parser.add_argument("--hand-set", metavar="YAML", help="the weights to beat, over calibrated scores (default: the gains)")
     parser.add_argument("--calibrate", choices=METHODS, default="isotonic", help="default: %(default)s")
+    parser.add_argument("--calibrate-by-scenario", action="store_true", help="again within each scenario that has the rows")
+    parser.add_argument("--by", metavar="COLUMN", help="weights of their own in each scenario or cohort, such as scenario")
     parser.add_argument("--searcher", choices=list(SEARCHERS), default="cem", help="default: %(default)s")
     parser.add_argument("--trials", type=int, default=1024, help="default: %(default)s")
     parser.add_argument("--guardrails", metavar="YAML", help="how much a GAUC may lose, such as '{gauc_click: 0.01}'")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="judge on N Ray workers (default: in this process)")
+    parser.add_argument(
+        "--batch", type=int, help="trials judged at once (default: by the searcher); large ones suit many workers"
+    )
     parser.add_argument("--heldout-days", type=int, default=1, help="last days that judge the choice (default: %(default)s)")
     parser.add_argument("--name", default="searched", help="the artefact is strategy/NAME (default: %(default)s)")
     parser.add_argument("--out", metavar="FOLDER", help="report and trials; a killed search goes on from here")
@@ -56,34 +68,95 @@ def run(args: argparse.Namespace) -> str:
     earlier, later = split_last_days(log, args.heldout_days)
     hand_set = mapping_option("--hand-set", args.hand_set) or gains
     formula, space = _formula(args, tasks)
-    calibration = fit(earlier, tasks, args.calibrate)
-    result = search(
-        formula,
-        earlier,
-        later,
-        space=space,
-        objective=objective(args.objective, gains),
-        hand_set={name: float(value) for name, value in hand_set.items()},
-        searcher=args.searcher,
-        n_trials=args.trials,
-        seed=args.seed,
-        calibration=calibration,
-        guardrails=[Guardrail(name, float(eps)) for name, eps in mapping_option("--guardrails", args.guardrails).items()],
-        folder=args.out,
-    )
+    calibration = fit(earlier, tasks, args.calibrate, by_scenario=args.calibrate_by_scenario)
+    wanted = objective(args.objective, gains, k=args.k, watched=watchable(gains, [earlier, later]))
+    guardrails = [Guardrail(name, float(eps)) for name, eps in mapping_option("--guardrails", args.guardrails).items()]
+
+    def search_one(before: LoggedDataset, after: LoggedDataset, folder: Path | None) -> SearchResult:
+        return search(
+            formula,
+            before,
+            after,
+            space=space,
+            objective=wanted,
+            hand_set={name: float(value) for name, value in hand_set.items()},
+            searcher=args.searcher,
+            n_trials=args.trials,
+            batch=args.batch,
+            seed=args.seed,
+            calibration=calibration,
+            guardrails=guardrails,
+            folder=folder,
+            tasks=tasks,
+            drive=_driver(args.workers),
+        )
+
+    out = Path(args.out) if args.out else None
+    if args.by:
+        found = search_segments(search_one, earlier, later, column=args.by, folder=out, seed=args.seed)
+        return _by_segment(found, args, store, ranker)
+    result = search_one(earlier, later, out)
     print(result_table(result))
     published = publish_result(store, args.name, result, ranker)
-    where = f", report in {result.write(args.out)}" if args.out else ""
+    where = f", report in {write(result, out) / 'report.html'}" if out else ""
     low, high = result.gain_heldout_interval
     return f"{published.path}: gain over hand_set on later days {result.gain_heldout:+.4f} [{low:+.4f}, {high:+.4f}]{where}"
 
 
-def objective(kind: str, gains: Mapping[str, float]) -> Objective:
-    """MTF-GAUC with these gains, or the mean GAUC of each behaviour weighted by its gain."""
+def _driver(n_workers: int) -> Driver:
+    if n_workers == 0:
+        return drive
+    from fusion.distributed import on_workers  # only here: ray takes seconds to import
+
+    return on_workers(n_workers)
+
+
+def _by_segment(found: SegmentedResult, args: argparse.Namespace, store: ArtefactStore, ranker: Artefact) -> str:
+    """Print and publish weights by segment."""
+    rows = [[value, *r.weights.values(), r.gain_heldout, *r.gain_heldout_interval] for value, r in found.segments.items()]
+    print(result_table(found.overall))
+    print(table([found.column, *found.overall.weights, "over hand_set", "low", "high"], rows))
+    publish_result(store, f"{args.name}_for_all", found.overall, ranker)
+    low, high = found.gain_over_one_interval
+    metrics = {"gain_over_one": found.gain_over_one, "gain_over_one_interval": [low, high]}
+    published = publish(
+        store, args.name, found.strategy, ranker=ranker.label, seed=args.seed,
+        data_fingerprint=found.overall.data_fingerprint, metrics=metrics,
+    )  # fmt: skip
+    where = f", report in {found.write(args.out) / 'segments.html'}" if args.out else ""
+    return (
+        f"{published.path}: {len(found.segments)} segments of {found.column}; gain over one set of weights on later days "
+        f"{found.gain_over_one:+.4f} [{low:+.4f}, {high:+.4f}]{where}"
+    )
+
+
+def objective(kind: str, gains: Mapping[str, float], *, k: int = 10, watched: Sequence[str] = ()) -> Objective:
+    """MTF-GAUC with these gains, or each behaviour's GAUC or NDCG@k (lists are requests) weighted by its gain.
+
+    Args:
+        watched: Behaviours whose GAUC is measured beside MTF-GAUC with weight 0: for guardrails, the front and the report.
+    """
     if kind == "mtf_gauc":
-        return Objective([mtf_gauc(gains)])
+        return Objective([mtf_gauc(gains), *(gauc(label, 0.0) for label in watched)])
     total = sum(abs(value) for value in gains.values())
+    if kind == "ndcg":
+        return Objective([ndcg(name, k, weight=value / total) for name, value in gains.items()])
     return Objective([gauc(name, value / total) for name, value in gains.items()])
+
+
+def watchable(labels: Iterable[str], logs: Sequence[LoggedDataset]) -> list[str]:
+    """The labels that are 0 or 1 and both in some user, in every one of the logs: those whose GAUC can be computed."""
+    return [label for label in labels if all(_has_both(log, label) for log in logs)]
+
+
+def _has_both(log: LoggedDataset, label: str) -> bool:
+    value = np.asarray(log[label], dtype=np.float64)
+    seen = np.isfinite(value)
+    if not np.isin(value[seen], (0.0, 1.0)).all():
+        return False
+    _, user = np.unique(log["user_id"].astype(str), return_inverse=True)
+    positives = np.bincount(user[seen], weights=value[seen])
+    return bool(((positives > 0) & (positives < np.bincount(user[seen]))).any())
 
 
 def publish_result(store: ArtefactStore, name: str, result: SearchResult, ranker: Artefact) -> Artefact:

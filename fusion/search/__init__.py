@@ -3,10 +3,12 @@
 from fusion.search.evaluator import Evaluator
 from fusion.search.guardrails import Guardrail
 from fusion.search.objective import Objective, function, gauc, mtf_gauc, ndcg
+from fusion.search.page import write
 from fusion.search.panel import Panel
 from fusion.search.report import SearchResult
-from fusion.search.run import SEARCHERS, search, split_days
+from fusion.search.run import search, split_days
 from fusion.search.space import Param, Space
+from fusion.search.study import SEARCHERS
 
 __all__ = [
     "SEARCHERS",
@@ -23,4 +25,5 @@ __all__ = [
     "ndcg",
     "search",
     "split_days",
+    "write",
 ]

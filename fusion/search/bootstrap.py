@@ -23,22 +23,22 @@ def user_draws(n_users: int, n_draws: int, seed: int) -> Floats:
     return np.random.default_rng(seed).poisson(1.0, (n_draws, n_users)).astype(np.float64)
 
 
+def draw_terms(evaluator: Evaluator, vectors: Floats, draws: Floats, chunk: int = 64) -> Floats:
+    """Every metric of every vector under every draw, `[n_draws, V, M]`; NaN for a metric that is a function."""
+    panel = evaluator.panel
+    out = np.full((len(draws), len(vectors), len(panel.objective.metrics)), np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        denominators = draws @ panel.eligible.T  # (R, M measured)
+        for start in range(0, len(vectors) if panel.measured else 0, chunk):
+            numerators = evaluator.per_user(vectors[start : start + chunk])  # (V, M measured, U)
+            for m, column in enumerate(panel.measured):
+                out[:, start : start + chunk, column] = (draws @ numerators[:, m].T) / denominators[:, m : m + 1]
+    return out
+
+
 def draw_values(evaluator: Evaluator, vectors: Floats, draws: Floats, chunk: int = 64) -> Floats:
     """The objective of every vector under every draw, `[n_draws, V]`; NaN when the objective holds a function."""
-    panel = evaluator.panel
-    out = np.full((len(draws), len(vectors)), np.nan)
-    if len(panel.measured) < len(panel.objective.metrics):
-        return out
-    weights = panel.objective.weights
-    with np.errstate(invalid="ignore", divide="ignore"):
-        denominators = draws @ panel.eligible.T  # (R, M)
-        for start in range(0, len(vectors), chunk):
-            numerators = evaluator.per_user(vectors[start : start + chunk])  # (V, M, U)
-            value = np.zeros((len(draws), len(numerators)))
-            for m, weight in enumerate(weights):
-                value += weight * (draws @ numerators[:, m].T) / denominators[:, m : m + 1]
-            out[:, start : start + chunk] = value
-    return out
+    return evaluator.panel.objective.value(draw_terms(evaluator, vectors, draws, chunk))
 
 
 def interval(samples: Floats, level: float = 0.95) -> Interval:

@@ -143,6 +143,10 @@ class Objective:
         """`[..., M]` metric values to `[...]` objective values."""
         return np.asarray(terms @ self.weights)
 
+    def signed(self, terms: Floats) -> Floats:
+        """`[..., M]` metric values turned so that higher is better in each, also where the weight is 0: that is only watched."""
+        return np.asarray(terms * np.where(self.weights < 0, -1.0, 1.0))
+
     def to_json(self) -> list[dict[str, Any]]:
         """The metrics as JSON values; a function by its name only."""
         return [

@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import plotly.graph_objects as go
 import pyarrow as pa
 
 from core.arrays import Bools, Floats, Ints
-from core.artefacts import json_bytes
 from core.logs import LoggedDataset
 from fusion.calibrate import Calibration
 from fusion.formula import Formula
+from fusion.formula.monotone import Direction
 from fusion.formula_strategy import FormulaStrategy
 from fusion.search.bootstrap import Interval
+from fusion.search.guardrails import Guardrail
 from fusion.search.objective import Objective
+from fusion.search.sensitivity import Sensitivity
 from fusion.search.space import Space
 
 
@@ -32,6 +32,14 @@ class Baseline:
     value_heldout: float
 
 
+class Gain(NamedTuple):
+    """One metric on the later day: the control's, the choice's, and the paired interval of their difference."""
+
+    control: float
+    chosen: float
+    interval: Interval
+
+
 @dataclass(frozen=True)
 class SearchResult:
     """The outcome of `search`.
@@ -39,7 +47,9 @@ class SearchResult:
     Attributes:
         weights: The chosen parameters, normalised; `weight_intervals` from choosing again on resampled users.
         value_search, value_heldout: The objective where it was chosen and on the later day: the difference is the winner's curse.
-        gain_heldout: Over `hand_set` on the later day, paired by user in its interval.
+        gain_heldout: Over `hand_set` on the later day, paired by user in its interval; gains_heldout: the same for every metric.
+        directions, goals: By task, how its score moves the chosen final (proved) and how it should; empty when search() was
+            given no tasks.
         vectors `[n, P]`, values `[n]`, terms `[n, M]`, violations `[n]`: all trials.
         status: `ok`, or `no_trial_keeps_the_guardrails` when the least violating one was taken.
     """
@@ -61,6 +71,11 @@ class SearchResult:
     random200: Baseline
     gain_heldout: float
     gain_heldout_interval: Interval
+    gains_heldout: Mapping[str, Gain]
+    guardrails: tuple[Guardrail, ...]
+    directions: Mapping[str, Direction]
+    goals: Mapping[str, str]
+    sensitivity: Sensitivity
     vectors: Floats
     values: Floats
     terms: Floats
@@ -85,33 +100,12 @@ class SearchResult:
     @property
     def front(self) -> Bools:
         """`[n]`: trials within the guardrails that no other such trial beats in every metric."""
-        signed = self.terms * np.sign(self.objective.weights)
-        return pareto(np.where((self.violations == 0)[:, None], signed, np.nan))
+        return pareto(np.where((self.violations == 0)[:, None], self.objective.signed(self.terms), np.nan))
 
     @property
     def front_table(self) -> pa.Table:
         """The front's trials."""
         return self.trials.take(self.front).to_arrow()
-
-    def figure(self) -> go.Figure:
-        """All trials and the front over the first two metrics (one metric: value by trial)."""
-        names = self.objective.names
-        figure = go.Figure()
-        two = len(names) > 1
-        for label, rows, opacity in (("trials", ~self.front, 0.35), ("Pareto front", self.front, 1.0)):
-            x = self.terms[rows, 0] if two else np.flatnonzero(rows)
-            y = self.terms[rows, 1] if two else self.values[rows]
-            text = [", ".join(f"{n}={w:.3g}" for n, w in zip(self.space.names, v, strict=True)) for v in self.vectors[rows]]
-            figure.add_trace(go.Scatter(x=x, y=y, mode="markers", name=label, text=text, opacity=opacity))
-        chosen = [self.terms_search[name] for name in names]
-        at = (chosen[0], chosen[1]) if two else (int(np.nanargmax(self.values)), self.value_search)
-        figure.add_trace(go.Scatter(x=[at[0]], y=[at[1]], mode="markers", name="chosen", marker={"size": 14, "symbol": "star"}))
-        figure.update_layout(
-            title=f"{self.searcher}: {len(self.values)} trials",
-            xaxis_title=names[0] if two else "trial",
-            yaxis_title=names[1 if two else 0],
-        )
-        return figure
 
     def summary(self) -> dict[str, Any]:
         """The result as JSON values, without the trials."""
@@ -133,18 +127,16 @@ class SearchResult:
             "random200": _baseline(self.random200),
             "gain_heldout": self.gain_heldout,
             "gain_heldout_interval": _pair(self.gain_heldout_interval),
+            "gain_search": self.value_search - self.hand_set.value_search,
+            "gains_heldout": {
+                name: {**_finite({"control": gain.control, "chosen": gain.chosen}), "interval": _pair(gain.interval)}
+                for name, gain in self.gains_heldout.items()
+            },
+            "guardrails": {guard.metric: guard.eps for guard in self.guardrails},
+            "directions": dict(self.directions),
+            "sensitivity": self.sensitivity.to_json(),
             "data_fingerprint": self.data_fingerprint,
         }
-
-    def write(self, folder: str | Path) -> Path:
-        """`result.json`, `trials.parquet`, `front.parquet` and `front.html` (self-contained) below a folder."""
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        self.trials.to_parquet(target / "trials.parquet")
-        self.trials.take(self.front).to_parquet(target / "front.parquet")
-        self.figure().write_html(target / "front.html", include_plotlyjs=True)
-        (target / "result.json").write_bytes(json_bytes(self.summary()))
-        return target
 
 
 def pareto(points: Floats) -> Bools:

@@ -4,49 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from tqdm import tqdm
 
-from core.arrays import Floats
+from core.arrays import Floats, Ints
 from core.errors import ConfigError, DataError
 from core.events import SCORE
 from core.logs import LoggedDataset
+from core.tasks import TaskSet
 from fusion.calibrate import Calibration
 from fusion.formula import Formula
 from fusion.formula.families import weighted_sum_of
-from fusion.search.bootstrap import Interval, draw_values, interval, panel_draws
-from fusion.search.cem import CrossEntropy
-from fusion.search.cma_es import CmaEs
-from fusion.search.evaluator import Evaluation, Evaluator
-from fusion.search.evolution import DifferentialEvolution
-from fusion.search.grid import Grid
-from fusion.search.guardrails import Guardrail, violations
+from fusion.formula.monotone import direction
+from fusion.search.bootstrap import Interval, draw_terms, draw_values, interval, panel_draws
+from fusion.search.evaluator import Evaluator
+from fusion.search.guardrails import Guardrail
 from fusion.search.journal import Journal
 from fusion.search.objective import Objective
-from fusion.search.optuna_search import GaussianProcess, Nsga2, Tpe
 from fusion.search.panel import Panel
-from fusion.search.report import Baseline, SearchResult
-from fusion.search.searcher import Answers, Searcher
-from fusion.search.sobol import Random, Sobol
+from fusion.search.report import Baseline, Gain, SearchResult
+from fusion.search.searcher import Answers
+from fusion.search.sensitivity import sensitivity
 from fusion.search.space import Space
+from fusion.search.study import SEARCHERS, Driver, Study, drive
 
-SEARCHERS: Final[Mapping[str, Callable[..., Searcher]]] = {
-    "grid": Grid,
-    "random": Random,
-    "sobol": Sobol,
-    "cem": CrossEntropy,
-    "cma_es": CmaEs,
-    "tpe": Tpe,
-    "gp": GaussianProcess,
-    "nsga2": Nsga2,
-    "de": DifferentialEvolution,
-}
 N_RANDOM: Final = 200
-_BATCH: Final = {"tpe": 8, "gp": 4}  # these learn after every batch; the others take large ones
 _REFIT_TRIALS: Final = 300  # the best trials that the bootstrap chooses among again
 
 
@@ -68,6 +53,8 @@ def search(
     n_threads: int | None = None,
     folder: str | Path | None = None,
     progress: bool = True,
+    tasks: TaskSet | None = None,
+    drive: Driver = drive,
 ) -> SearchResult:
     """Look for the parameters of a formula that rank a log best, and say what they are worth later.
 
@@ -81,6 +68,8 @@ def search(
         guardrails: Metrics that may not fall below the control's by more than their eps.
         n_draws: User-bootstrap draws behind the intervals.
         folder: Where trials are kept while the search runs, so that it resumes after a kill.
+        tasks: With them the result says how each task's score moves the chosen final: proved, not sampled.
+        drive: Who judges the trials: this process, or `fusion.distributed.on_workers(n)`.
 
     Raises:
         ConfigError, DataError: Names, ranges, metrics and data do not fit each other.
@@ -112,13 +101,21 @@ def search(
         "hand_set": dict(hand_set),
         "data": _fingerprint(panels["search"].log, formula, objective),
     }
-    journal = Journal(Path(folder) / "trials.jsonl" if folder is not None else None, settings)
-    unit, evaluation, violated = _run(
-        judges["search"], space, journal, searcher, n_trials, batch, seed, guardrails, control.terms[0], progress
+    study = Study(
+        space,
+        objective,
+        searcher=searcher,
+        n_trials=n_trials,
+        batch=batch,
+        seed=seed,
+        guardrails=guardrails,
+        control=control.terms[0],
+        journal=Journal(Path(folder) / "trials.jsonl" if folder is not None else None, settings),
     )
+    drive(study, judges["search"], progress)
+    unit, evaluation, violated = study.trials()
     vectors = space.decode(unit)
-    signed = _signed(evaluation.terms, objective)
-    order = Answers(evaluation.values, signed, violated).best_first()
+    order = Answers(evaluation.values, objective.signed(evaluation.terms), violated).best_first()
     best = int(order[0])
     if not np.isfinite(evaluation.values[best]):
         raise DataError(f"no trial of {formula} has a finite value; add offsets to the formula or declare a floor")
@@ -132,6 +129,13 @@ def search(
     draws = panel_draws(panels["heldout"], n_draws, seed + 2)
     chosen_draws = draw_values(judges["heldout"], chosen, draws)[:, 0]
     control_draws = draw_values(controls["heldout"], hand_vector, draws)[:, 0]
+    term_draws = draw_terms(judges["heldout"], chosen, draws)[:, 0] - draw_terms(controls["heldout"], hand_vector, draws)[:, 0]
+    gains = {
+        name: Gain(float(later_control.terms[0, m]), float(later.terms[0, m]), interval(term_draws[:, m]))
+        for m, name in enumerate(objective.names)
+    }
+    weight_intervals, error = _refit(judges["search"], space, vectors, order, violated, n_draws, seed + 3)
+    weights = space.as_dict(vectors[best])
     return SearchResult(
         formula=formula,
         space=space,
@@ -139,8 +143,8 @@ def search(
         searcher=searcher,
         seed=seed,
         status="ok" if violated[best] == 0 else "no_trial_keeps_the_guardrails",
-        weights=space.as_dict(vectors[best]),
-        weight_intervals=_refit(judges["search"], space, vectors, order, violated, n_draws, seed + 3),
+        weights=weights,
+        weight_intervals=weight_intervals,
         value_search=float(evaluation.values[best]),
         value_heldout=float(later.values[0]),
         value_heldout_interval=interval(chosen_draws),
@@ -154,6 +158,11 @@ def search(
         ),
         gain_heldout=float(later.values[0] - later_control.values[0]),
         gain_heldout_interval=interval(chosen_draws - control_draws),
+        gains_heldout=gains,
+        guardrails=tuple(guardrails),
+        directions={} if tasks is None else {task: direction(formula, task, weights, tasks) for task in formula.tasks},
+        goals={} if tasks is None else {task: tasks[task].goal for task in formula.tasks},
+        sensitivity=sensitivity(judges["search"], space, unit[best], error, seed=seed + 4),
         vectors=vectors,
         values=evaluation.values,
         terms=evaluation.terms,
@@ -173,63 +182,18 @@ def split_days(log: LoggedDataset, day: str = "date", n_heldout: int = 1) -> tup
     return log.take(~later), log.take(later)
 
 
-def _run(
-    judge: Evaluator,
-    space: Space,
-    journal: Journal,
-    searcher: str,
-    n_trials: int,
-    batch: int | None,
-    seed: int,
-    guardrails: Sequence[Guardrail],
-    control: Floats,
-    progress: bool,
-) -> tuple[Floats, Evaluation, Floats]:
-    """All trials: points of the unit cube, what they are worth, how far they violate."""
-    objective = judge.panel.objective
-    asking = SEARCHERS[searcher](len(space), n_trials=n_trials, seed=seed, n_terms=len(objective.metrics))
-    size = batch or _BATCH.get(searcher, 64)
-    kept = list(journal.batches)
-    parts: list[dict[str, Floats]] = []
-    n_done = 0
-    with tqdm(total=n_trials, desc=f"search by {searcher}", unit="trial", disable=not progress) as bar:
-        while n_done < n_trials:
-            points = asking.ask(min(size, n_trials - n_done))
-            if len(points) == 0:
-                break
-            if kept:
-                part = kept.pop(0)
-                if part["unit"].shape != points.shape or not np.allclose(part["unit"], points, atol=1e-12):
-                    raise ConfigError("the kept trials do not replay; the searcher's library has changed, so delete the folder")
-            else:
-                found = judge(space.decode(points))
-                part = {
-                    "unit": points,
-                    "values": found.values,
-                    "terms": found.terms,
-                    "nonfinite": found.n_nonfinite.astype(float),
-                }
-                journal.add(part)
-            parts.append(part)
-            violated = violations(guardrails, objective, part["terms"], control)
-            asking.tell(points, Answers(part["values"], _signed(part["terms"], objective), violated))
-            n_done += len(points)
-            bar.update(len(points))
-    together = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    evaluation = Evaluation(together["values"], together["terms"], together["nonfinite"].astype(np.int64))
-    return together["unit"], evaluation, violations(guardrails, objective, evaluation.terms, control)
-
-
 def _refit(
-    judge: Evaluator, space: Space, vectors: Floats, order: Any, violated: Floats, n_draws: int, seed: int
-) -> dict[str, Interval]:
-    """Choose among the best trials again on every draw of users: how far the choice moves is its uncertainty."""
+    judge: Evaluator, space: Space, vectors: Floats, order: Ints, violated: Floats, n_draws: int, seed: int
+) -> tuple[dict[str, Interval], float]:
+    """Choose among the best trials again on every draw of users: how far the choice moves is its uncertainty.
+
+    Beside it the standard error of the chosen value."""
     some = [i for i in order[:_REFIT_TRIALS] if violated[i] == violated[order[0]]]
     values = draw_values(judge, vectors[some], panel_draws(judge.panel, n_draws, seed))
     if not np.isfinite(values).any():
-        return {name: Interval(float("nan"), float("nan")) for name in space.names}
+        return {name: Interval(float("nan"), float("nan")) for name in space.names}, float("nan")
     winners = vectors[some][np.argmax(np.where(np.isnan(values), -np.inf, values), axis=1)]
-    return {name: interval(winners[:, i]) for i, name in enumerate(space.names)}
+    return {name: interval(winners[:, i]) for i, name in enumerate(space.names)}, float(np.nanstd(values[:, 0]))
 
 
 def _check_scale(judge: Evaluator, space: Space, seed: int) -> None:
@@ -245,10 +209,6 @@ def _check_scale(judge: Evaluator, space: Space, seed: int) -> None:
                 f"the scale of {', '.join(group)} changes the ranking ({before:.6f} becomes {after:.6f}); "
                 "take it out of scale_free"
             )
-
-
-def _signed(terms: Floats, objective: Objective) -> Floats:
-    return terms * np.sign(objective.weights)
 
 
 def _fingerprint(log: LoggedDataset, formula: Formula, objective: Objective) -> str:

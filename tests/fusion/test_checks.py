@@ -18,6 +18,7 @@ from fusion.checks import CHECKS, Check
 from fusion.formula.families import FAMILIES, family
 from fusion.fused import NO_CONTEXT, Fused, FusionStrategy
 from fusion.rank_fusion import METHODS, RankFusion
+from fusion.segmented_strategy import SegmentedFormula
 from fusion.strategy import STRATEGIES, FormulaStrategy, Publishable, hand_set_strategy, load_strategy, publish
 
 TASKS = TaskSet(
@@ -41,6 +42,7 @@ def _family(name: str) -> FormulaStrategy:
 EXAMPLES: Mapping[str, Publishable] = {
     **{name: _family(name) for name in FAMILIES},
     "hand_set": hand_set_strategy({"click": 1.0, "purchase": 4.0}, PLATT),
+    "by_scenario": SegmentedFormula("scenario", _family("log_sum"), {"": _family("log_sum").weights}),
     **{name: RankFusion(name, WEIGHTS, down=["hate"]) for name in METHODS},
 }
 

@@ -16,7 +16,7 @@ from core.tasks import TaskSet, TaskSpec
 from fusion.calibrate import fit
 from fusion.formula import Formula
 from fusion.formula.families import family
-from fusion.search import SEARCHERS, Guardrail, Objective, Param, SearchResult, Space, gauc, ndcg, search, split_days
+from fusion.search import SEARCHERS, Guardrail, Objective, Param, SearchResult, Space, gauc, ndcg, search, split_days, write
 from fusion.strategy import load_strategy, publish
 from tests.fusion.conftest import make_log
 
@@ -56,11 +56,11 @@ def test_the_result_says_everything(log: LoggedDataset, tmp_path: Path) -> None:
     low, high = result.gain_heldout_interval
     assert low <= result.gain_heldout <= high
     assert all(pair.low <= pair.high for pair in result.weight_intervals.values())
-    folder = result.write(tmp_path)
+    folder = write(result, tmp_path)
     trials = pq.read_table(folder / "trials.parquet")
     assert trials.num_rows == 64
     assert {"param_u", "value", "term_gauc_click", "violation", "on_front"} <= set(trials.column_names)
-    assert "plotly" in (folder / "front.html").read_text()[:20000].lower()
+    assert "plotly" in (folder / "report.html").read_text()[:20000].lower()
     published = publish(ArtefactStore(tmp_path / "store"), "searched", result.strategy, search=result.summary())
     scores = ScoreTable(("click", "like"), np.array([[0.3, 0.2], [0.5, 0.1]]))
     np.testing.assert_array_equal(load_strategy(published).fuse(scores).final, result.strategy.fuse(scores).final)
