@@ -4,10 +4,14 @@ Everybody trains the same network (`peers/networks.py`) on the same rows with Ad
 processes, in turn. Ours is the public `train`, so its time holds encoding, building and one tiny validation too; the
 peers' time starts with their model built. torch-rechub's BatchNorm is taken out, so that the networks are the same; a row of
 the table shows it as it ships. Losses of the first epoch stand beside, because a fast trainer that does not learn is no win.
+Memory: the peak of a process that trains on ten million rows of Parquet, streamed (`stream_worker.py`).
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -36,7 +40,9 @@ FIGURES = (
     *(f"{name}_vs_{peer}" for name in NETWORKS for peer in PEERS),
     "large_mmoe_flops_share",
     "samples_per_s_small_mmoe",
+    "rss_10m_rows_mb",
 )
+STREAMED = 10_000_000
 
 
 @dataclass
@@ -83,7 +89,25 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
                 table.append([name, who, runner.dense_parameters, s.median, s.low, s.high, against, runner.losses[0]])
     headers = ["network", "who", "dense parameters", "samples/s", "min", "max", "ours is x", "epoch-1 loss"]
     bench.table(headers, table, title=f"samples/s end to end, batch {BATCH}, {THREADS} threads, medians of {ROUNDS}")
+    _memory(bench)
     return bench.finish()
+
+
+def _memory(bench: Bench) -> None:
+    """Peak memory of a streamed run; only the full number of rows is the figure."""
+    n = STREAMED // 20 if bench.quick else STREAMED
+    bench.say(f"streaming {n:,} rows ...")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "bench.stream_worker", str(n), folder]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    said = json.loads(done.stdout.splitlines()[-1])
+    if bench.quick:
+        bench.note("rss_10m_rows_mb", "null in a quick run, which streams fewer rows; see the table")
+    else:
+        bench.figure("rss_10m_rows_mb", said["peak_mb"])
+    headers = ["rows", "file MB", "MB before", "peak MB", "seconds", "click AUC"]
+    row = [int(said["rows"]), said["file_mb"], said["before_mb"], said["peak_mb"], said["seconds"], said["click_auc"]]
+    bench.table(headers, [row], title="one epoch over streamed Parquet, vocabularies included")
 
 
 def _compare(

@@ -1,4 +1,4 @@
-"""Architectures on worlds of known truth: falling task correlation, funnels with selection, entangled scenarios, behaviours.
+"""Architectures on worlds of known truth: falling task correlation, tower sizes, funnels, entangled scenarios, behaviours.
 
 Every model is trained on the same rows with the same settings; its epoch is chosen on validation rows, and fresh ones judge it.
 Differences are paired by seed, where a seed makes a new world, with Student 95 % intervals over seeds.
@@ -30,12 +30,14 @@ CORRELATION_MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ple, two levels": ("ple", {"n_specific": 2, "n_shared": 4, "levels": ((16,), (16,))}),
     "mmoe, two layers": ("mmoe", {"n_experts": 8, "hidden": (16, 16)}),
 }
+TOWERS: tuple[tuple[int, ...], ...] = ((), (8,), (32,), (128, 64))
 SCENARIO_MODELS = ("shared_bottom", "mmoe", "ple", "aesm2")
 VARIANTS = ("wide", "wide_deep", "dssm", "cnn_max", "din", "dupn nobp", "dupn bplstm", "dupn bpatt", "dupn all")
 Results = dict[str, list[float]]
 FIGURES = (
     "mmoe_vs_shared_bottom_p0_low",
     "mmoe_vs_shared_bottom_p1_low",
+    "small_towers_lead_low",
     "esmm_calibration_observed",
     "clicks_only_calibration_observed",
     "esmm_calibration_unobserved",
@@ -46,11 +48,12 @@ FIGURES = (
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, object]:
-    """Run the four studies."""
+    """Run the five studies."""
     bench = Bench("ranker_truth", FIGURES, argv=argv)
     torch.set_num_threads(1)
     seeds = range(2 if bench.quick else 5)
     correlation_study(bench, seeds)
+    tower_study(bench, seeds)
     funnel_study(bench, seeds)
     scenario_study(bench, seeds)
     behaviour_study(bench, seeds)
@@ -78,6 +81,30 @@ def correlation_study(bench: Bench, seeds: Sequence[int]) -> None:
             bench.figure(f"mmoe_vs_shared_bottom_p{p:g}_low", paired(found["shared_bottom"], found["mmoe"])[0])
     heads = ["p", "model", "MSE", "std", "less than shared_bottom", "low", "high"]
     bench.table(heads, rows, title="Two regressions of correlation p: mean squared error against the true mean")
+
+
+def tower_study(bench: Bench, seeds: Sequence[int]) -> None:
+    """Test MSE against the true mean by the towers' size, on few rows, where a large tower could learn them by heart."""
+    n, epochs = (4_000, 15) if bench.quick else (8_000, 30)
+    rows: list[list[Cell]] = []
+    for model, options in (("shared_bottom", {"hidden": (128,)}), ("mmoe", {"n_experts": 8, "hidden": (16,)})):
+        found: dict[tuple[int, ...], list[float]] = {size: [] for size in TOWERS}
+        for seed in tqdm(seeds, desc=f"towers of {model}", leave=False):
+            world = correlated(n, 0.5, np.random.default_rng(seed))
+            test = slice(int(n * 0.8), n)
+            for size in TOWERS:
+                made = _train(world, world.spec, model, options, seed, epochs, learning_rate=2e-3, towers=size)
+                predicted = made.predictor.predict(world.log.take(np.arange(n)[test]))
+                errors = [np.mean((predicted[task] - world.truth[task][test]) ** 2) for task in world.spec.tasks.names]
+                found[size].append(float(np.mean(errors)))
+        for size, values in found.items():
+            low, middle, high = paired(found[TOWERS[-1]], values)
+            towers = "x".join(map(str, size)) or "none"
+            rows.append([model, towers, float(np.mean(values)), float(np.std(values, ddof=1)), middle, low, high])
+        if model == "mmoe":
+            bench.figure("small_towers_lead_low", paired(found[TOWERS[-1]], found[(8,)])[0])
+    heads = ["model", "towers", "MSE", "std", "less than the largest", "low", "high"]
+    bench.table(heads, rows, title="Tower sizes on few rows: mean squared error against the true mean")
 
 
 def funnel_study(bench: Bench, seeds: Sequence[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from ranker.train import Trained, fit, fit_scales
 
 BALANCES = ("fixed", "decay")  # the others compare gradients or losses, of which a worker sees its own part only
 FILE = "trained.pt"
+START_S = "600"  # a busy machine imports torch in more than the minute that Ray Train waits for its workers
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def train_workers(
         threads,
     )
     network = models.make(model, encoder.layout, spec.tasks, job.options)
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_S)
     with cluster(n_workers, address), tempfile.TemporaryDirectory() as scratch:
         rows = ray.data.from_arrow(_needed(train, spec).to_arrow())
         shards = rows.split_at_indices([len(train) * at // n_workers for at in range(1, n_workers)])

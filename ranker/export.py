@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from core.arrays import Columns
+from core.artefacts import write_whole
 from core.errors import ArtefactError
 from ranker.encoder import Layout
 from ranker.features import SIDES
@@ -109,7 +109,7 @@ def save(program: torch.export.ExportedProgram, path: str | Path) -> Path:
     """Write a `.pt2` file, which C++ and Python runtimes of torch load."""
     content = io.BytesIO()
     torch.export.save(program, content)
-    return write(content.getvalue(), path)
+    return write_whole(path, content.getvalue())
 
 
 def load(path: str | Path) -> torch.export.ExportedProgram:
@@ -167,16 +167,3 @@ def onnx_gap(content: bytes, predictor: Predictor, example: Mapping[str, Tensor]
             raise ArtefactError(f"the ONNX model differs from the ranker by {gap:g} on {size} items; do not serve it")
         largest = max(largest, gap)
     return largest
-
-
-def write(content: bytes, path: str | Path) -> Path:
-    """Write a file that appears whole or not at all."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target

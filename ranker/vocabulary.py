@@ -73,8 +73,14 @@ class Vocabulary:
 
     @classmethod
     def fit(cls, feature: Feature, values: AnyArray) -> Vocabulary:
-        """Learn the ids of the training rows, the most frequent `size` of them."""
+        """Learn the ids of the training rows, the most frequent `size` of them.
+
+        Raises:
+            DataError: The feature declares a range, and an id lies beyond it.
+        """
         none = np.zeros(0, np.int64)
+        if feature.vocabulary == "range":
+            _refuse_beyond(feature, values)
         if feature.vocabulary != "fit":
             return cls(feature.vocabulary, feature.oov, int(feature.size or 0), none, none)
         keys, missing = as_keys(values)
@@ -150,6 +156,18 @@ def hash_ids(keys: AnyArray, n: int) -> Ints:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return ((z ^ (z >> np.uint64(31))) % np.uint64(n)).astype(np.int64)
+
+
+def _refuse_beyond(feature: Feature, values: AnyArray) -> None:
+    """A training id outside a declared range is a wrong spec; an id met later shares the unknown row."""
+    keys, missing = as_keys(values, text=False)
+    outside = (keys < 0) | (keys >= int(feature.size or 0))
+    outside = outside if missing is None else outside & ~missing
+    if outside.any():
+        raise DataError(
+            f"feature {feature.name!r} holds the id {keys[outside][0]}, beyond its vocabulary 0..{int(feature.size or 0) - 1}; "
+            "raise size, or use vocabulary fit or hash"
+        )
 
 
 def _to_ints(text: AnyArray) -> Ints:

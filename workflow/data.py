@@ -25,7 +25,7 @@ RECIPES: Mapping[str, Callable[[argparse.Namespace], Recipe]] = {
     "ali_ccp": lambda args: ali_ccp.load(args.data),
     "aliexpress": lambda args: aliexpress.load(args.data),
     "movielens": lambda args: movielens.load(args.data),
-    "log": lambda args: generic.load(args.data, _spec(args)),
+    "log": lambda args: _logs(args),
 }
 
 
@@ -40,6 +40,14 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "with --spec; the others: public data sets in their own files (default: %(default)s)",
     )
     parser.add_argument("--spec", metavar="FILE.yaml", help="feature spec of recipe log")
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="recipe log: another data set, for the tasks whose columns it holds; repeatable. Rows are mixed, or take turns with "
+        "--training '{alternate: data_set}'",
+    )
     parser.add_argument("--tasks", default="", metavar="A,B", help="recipe folder: only these tasks (default: all)")
 
 
@@ -111,6 +119,16 @@ def _spec(args: argparse.Namespace) -> str:
     if not args.spec:
         raise ConfigError("recipe log needs --spec, a feature spec in YAML")
     return str(args.spec)
+
+
+def _logs(args: argparse.Namespace) -> Recipe:
+    if not args.also:
+        return generic.load(args.data, _spec(args))
+    paths = [args.data, *args.also]
+    names = [Path(path).stem for path in paths]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--also: two data sets are named {max(names, key=names.count)!r}; their files' names must differ")
+    return generic.load_several(dict(zip(names, paths, strict=True)), _spec(args))
 
 
 def _some(args: argparse.Namespace) -> TaskSet:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from core.artefacts import ArtefactStore
+from core.artefacts import ArtefactStore, write_whole
 from core.drift import Reference
 from core.errors import ConfigError
 from core.events import SCORE
@@ -104,7 +104,7 @@ def export_graph(store: ArtefactStore, label: str | None, path: Path) -> str:
         content = export.to_onnx(program, rows, predictor.scored)
         gap = export.onnx_gap(content, predictor, rows)
         what = "not compared, onnxruntime is not installed" if gap is None else f"within {gap:.1e} of the ranker in onnxruntime"
-        export.write(content, path)
+        write_whole(path, content)
     else:
         export.save(program, path)
     return f"{path}: {artefact.label} for any number of candidates, {what}"

@@ -13,6 +13,7 @@ from ranker.config import TrainConfig
 from ranker.crossfit import cross_fit
 from ranker.predictor import Predictor
 from workflow.data import PARTS, add_data_arguments, add_store_argument, add_worker_arguments, load, part, spread, store_of
+from workflow.evaluate import require_features
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> str:
     artefact = store_of(args).find(args.ranker)
     predictor = Predictor.load(artefact)
     recipe = load(args)
+    require_features(artefact.label, predictor.spec, recipe.spec)
     if args.cross_fit:
         rows = without_scores(part(recipe, "all"))
         config = TrainConfig.from_json(artefact.config["train"])

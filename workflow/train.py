@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from core.artefacts import json_bytes
-from core.errors import ConfigError
+from core.artefacts import json_bytes, write_whole
+from core.errors import ArtefactError, ConfigError
 from ranker import report
 from ranker.balance import BALANCERS
+from ranker.incremental import load_trained, update
 from ranker.models import MODELS
 from ranker.predictor import Predictor
 from ranker.recipes import Recipe
@@ -22,6 +23,7 @@ from ranker.scalars import Scalars
 from ranker.train import TrainConfig, Trained, train
 from workflow.contest import Entry, chosen, contest, names_of, summary
 from workflow.data import add_data_arguments, add_store_argument, add_worker_arguments, load, mapping_option, spread, store_of
+from workflow.evaluate import require_features
 from workflow.tables import metrics_table, table
 
 
@@ -31,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_store_argument(parser)
     parser.add_argument("--name", default="ranker", help="the artefact is ranker/NAME (default: %(default)s)")
     parser.add_argument("--model", choices=list(MODELS), default="mmoe", help="architecture (default: %(default)s)")
+    parser.add_argument(
+        "--from", dest="start", metavar="LABEL", help="go on from this ranker: its weights and ids, new ids get rows of their own"
+    )
     parser.add_argument("--models", metavar="A,B|all", help="compare these architectures and publish the one validation chooses")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="comparison: runs of each, from --seed on (default: 1)")
     parser.add_argument(
@@ -72,6 +77,8 @@ def run(args: argparse.Namespace) -> str:
     if args.seeds < 1:
         raise ConfigError(f"--seeds {args.seeds} must be at least 1")
     several = bool(args.models) or len(balances) > 1 or args.seeds > 1
+    if args.start and several:
+        raise ConfigError("--from goes on with one ranker; leave --models, several balances and --seeds out")
     if spread(args) and several:
         raise ConfigError("--workers spreads one training; compare with --models, --balance and --seeds in one process")
     torch.set_num_threads(args.threads)
@@ -82,15 +89,18 @@ def run(args: argparse.Namespace) -> str:
         return compare(args, recipe, config, [Entry(m, b) for m in models for b in balances or [config.balance]], by_model)
     trained = train_one(args, recipe, config, options)
     print(metrics_table(trained.metrics))
-    artefact = trained.publish(store_of(args), args.name)
+    parents = {"start": store_of(args).find(args.start).label} if args.start else None
+    artefact = trained.publish(store_of(args), args.name, parents=parents)
     if args.report:
         report.write(report.facts(trained, recipe.valid, seed=args.seed), args.report)
-    return f"{artefact.path}: {args.model} of {summary_line(trained)}"
+    return f"{artefact.path}: {trained.model_name} of {summary_line(trained)}"
 
 
 def train_one(args: argparse.Namespace, recipe: Recipe, config: TrainConfig, options: Mapping[str, Any]) -> Trained:
     """In this process, or in Ray workers."""
     scalars = args.tensorboard or (Path(args.checkpoints) / "tensorboard" if args.checkpoints else None)
+    if args.start:
+        return go_on(args, recipe, options)
     rows: dict[str, Any] = {"train": recipe.train, "valid": recipe.valid}
     common: dict[str, Any] = {"config": config, "options": options, "seed": args.seed, "checkpoints": args.checkpoints}
     if not spread(args):
@@ -101,15 +111,28 @@ def train_one(args: argparse.Namespace, recipe: Recipe, config: TrainConfig, opt
     return train_workers(recipe.spec, args.model, **rows, **common, **workers)
 
 
+def go_on(args: argparse.Namespace, recipe: Recipe, options: Mapping[str, Any]) -> Trained:
+    """A daily update: the published ranker's architecture and settings, today's rows, the feature spec unchanged."""
+    if options or spread(args):
+        raise ConfigError("--from keeps the ranker's own options and trains in one process; leave --options and --workers out")
+    artefact = store_of(args).find(args.start)
+    before = load_trained(artefact)
+    if recipe.spec.features != before.encoder.spec.features or recipe.spec.tasks != before.encoder.spec.tasks:
+        require_features(artefact.label, before.encoder.spec, recipe.spec)
+        raise ArtefactError(f"{artefact.label} was trained with another feature spec or other tasks; train from the start")
+    config = config_of(args, before.config, [args.balance] if args.balance else [])
+    return update(
+        before, train_rows=recipe.train, valid_rows=recipe.valid, config=config, seed=args.seed, checkpoints=args.checkpoints
+    )
+
+
 def compare(
     args: argparse.Namespace, recipe: Recipe, config: TrainConfig, entries: Sequence[Entry], options: Mapping[str, Any]
 ) -> str:
     """Every entry over the seeds; a table, comparison.json and comparison.html, and the chosen ranker published."""
     for model, own in options.items():
         if model not in MODELS or not isinstance(own, Mapping):
-            raise ConfigError(
-                f"--options {model!r} must be an architecture with its options, such as '{{mmoe: {{n_experts: 8}}}}'"
-            )
+            raise ConfigError(f"--options: {model!r} must be an architecture over its options, as '{{mmoe: {{n_experts: 8}}}}'")
     folder = Path(args.runs)
     runs, left_out = contest(
         recipe,
@@ -137,10 +160,10 @@ def compare(
         **parts,
         "seconds": {run.artefact.name: run.seconds for run in runs},
     }
-    (folder / "comparison.json").write_bytes(json_bytes(report.plain(value)))
+    write_whole(folder / "comparison.json", json_bytes(report.plain(value)))
     headings = {"Validation rows, which choose": parts["valid"], "Test rows": parts["test"]}
     intro = f"{len(runs)} runs on {recipe.name}; validation chooses {entry.model} with {entry.balance}."
-    (folder / "comparison.html").write_text(comparison_page("Rankers compared", intro, headings), encoding="utf-8")
+    write_whole(folder / "comparison.html", comparison_page("Rankers compared", intro, headings).encode())
     manifest = best.artefact.manifest
     published = Predictor.load(best.artefact).publish(
         store_of(args),
@@ -151,18 +174,16 @@ def compare(
         metrics=manifest["metrics"]["valid"],
     )
     n = len({run.entry for run in runs})
-    return (
-        f"{published.path}: {entry.model} with {entry.balance}, best of {n} over {args.seeds} seeds; see {folder}/comparison.html"
-    )
+    what = f"{entry.model} with {entry.balance}, best of {n} over {args.seeds} seeds"
+    return f"{published.path}: {what}; see {folder / 'comparison.html'}"
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line a ranker and task: mean ± standard deviation over seeds."""
     several = len({row["balance"] for row in rows}) > 1
     names = [name for name in SHOWN if any(cell(row.get(name)) for row in rows)]
-    return table(
-        ["ranker", "task", *names], [[label(row, several), row["task"], *(cell(row.get(n)) for n in names)] for row in rows]
-    )
+    cells = [[label(row, several), row["task"], *(cell(row.get(name)) for name in names)] for row in rows]
+    return table(["ranker", "task", *names], cells)
 
 
 def config_of(args: argparse.Namespace, base: TrainConfig, balances: Sequence[str] = ()) -> TrainConfig:

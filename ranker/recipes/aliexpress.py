@@ -18,6 +18,7 @@ from core.tasks import TaskSet, TaskSpec
 from ranker.config import TrainConfig
 from ranker.features import Feature, FeatureSpec
 from ranker.recipes.base import Recipe
+from ranker.recipes.generic import distinct
 
 TASKS = TaskSet([TaskSpec("click"), TaskSpec("conversion")])
 _APART = 1_000_000_000  # between the search numbers of two files
@@ -65,7 +66,6 @@ def _read(path: Path, country: str, start: int) -> LoggedDataset:
     }
     if len(kept) < 4:
         raise DataError(f"{str(path)!r} has no categorical_* or numerical_* columns; columns are {', '.join(log)}")
-    frame = pa.table({name: pa.array(column) for name, column in kept.items()}).to_pandas()
-    rows = np.flatnonzero(~frame.duplicated().to_numpy())
-    codes = np.unique(kept["search_id"], return_inverse=True)[1]
-    return LoggedDataset({**kept, "search_id": codes + start, "scenario": np.full(len(codes), country)}).take(rows)
+    once = distinct(LoggedDataset(kept))
+    codes = np.unique(once["search_id"], return_inverse=True)[1]
+    return once.with_columns({"search_id": codes + start, "scenario": np.full(len(codes), country)})

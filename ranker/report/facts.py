@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ import torch
 
 from core.arrays import AnyArray
 from core.logs import LoggedDataset
+from core.tasks import TaskSet
 from ranker.balance.gradients import cosines, shared_parameters, task_gradients
 from ranker.batches import Batch, pack
 from ranker.losses import TaskLosses
 from ranker.models.base import MultiTaskModel
-from ranker.report.inside import attention_of_one, attention_table, selection, utilisation
+from ranker.report.inside import attention_of_one, attention_tables, selection, utilisation
 from ranker.targets import observed
 from ranker.train import Trained
 
@@ -43,14 +45,10 @@ def facts(trained: Trained, log: LoggedDataset, *, max_rows: int = 20_000, seed:
         "parameters": parameters(trained.model),
         "metrics": trained.metrics,
         "curves": curves(trained),
-        "calibration": {
-            task.name: calibration(*_seen(log, trained, task.name), predictions[task.name])
-            for task in trained.encoder.spec.tasks
-            if task.kind == "binary"
-        },
+        "calibration": calibration_curves(trained.encoder.spec.tasks, log, predictions),
         "utilisation": utilisation(trained, rows),
         "selection": selection(trained, rows),
-        "attention": attention_table(trained, rows),
+        "attention": attention_tables(trained, rows),
         "attention_of_one": attention_of_one(trained, log),
         "gradient_cosines": gradient_cosines(trained, rows),
     }
@@ -76,6 +74,18 @@ def curves(trained: Trained) -> dict[str, Any]:
         "train_loss": {name: [row["loss"][name] for row in whole] for name in tasks},
         "weights": {name: [row.get("weights", {}).get(name) for row in whole] for name in tasks},
     }
+
+
+def calibration_curves(
+    tasks: TaskSet, log: LoggedDataset, predictions: Mapping[str, AnyArray]
+) -> dict[str, dict[str, list[float]]]:
+    """`calibration` of every binary task, over the rows that count for it."""
+    found = {}
+    for task in tasks:
+        if task.kind == "binary":
+            label, mask = observed(log.columns, task)
+            found[task.name] = calibration(label, mask > 0, predictions[task.name])
+    return found
 
 
 def calibration(label: AnyArray, rows: AnyArray, probability: AnyArray, n_bins: int = N_BINS) -> dict[str, list[float]]:
@@ -125,11 +135,6 @@ def gradient_cosines(trained: Trained, rows: Batch, *, batch_size: int = 1024, b
     counted = np.maximum((~np.isnan(stack)).sum(0), 1)
     mean = np.where(np.isnan(stack).all(0), np.nan, np.nansum(stack, 0) / counted)
     return {"tasks": list(trained.encoder.spec.tasks.names), "mean": mean.tolist(), "n_batches": len(found)}
-
-
-def _seen(log: LoggedDataset, trained: Trained, name: str) -> tuple[AnyArray, AnyArray]:
-    label, mask = observed(log.columns, trained.encoder.spec.tasks[name])
-    return label, mask > 0
 
 
 def plain(value: Any) -> Any:

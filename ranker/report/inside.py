@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -84,42 +85,37 @@ def selection(trained: Trained, rows: Batch) -> dict[str, Any]:
     return found
 
 
-def attention_table(trained: Trained, rows: Batch) -> dict[str, Any] | None:
-    """DUPN: attention by the first two properties of a behaviour, as lift: 1 is an equal share of the sequence."""
-    properties = list(getattr(trained.model, "properties", ()))[:2]
-    if not properties:
-        return None
-    names = [row_names(trained.encoder, name) for name in properties]
-    shape = [len(n) for n in names]
-    lift, count = np.zeros(shape), np.zeros(shape)
-    for part, seen in notes(trained, rows):
+def attention_tables(trained: Trained, rows: Batch) -> list[dict[str, Any]]:
+    """DUPN: attention by every two properties of a behaviour, such as event type and age, as lift: 1 is an equal share."""
+    properties = list(getattr(trained.model, "properties", ()))
+    pairs: list[tuple[str, ...]] = [*combinations(properties, 2)] or [(name,) for name in properties]
+    names = {name: row_names(trained.encoder, name) for name in properties}
+    sums = {pair: np.zeros((2, *(len(names[name]) for name in pair))) for pair in pairs}  # of lift, of behaviours
+    for part, seen in notes(trained, rows) if pairs else ():
         if "attention" not in seen:
-            return None
-        offsets = [trained.encoder.layout.offsets[name] for name in properties]
-        ids = [(part.lists[name].long() - offset).numpy() for name, offset in zip(properties, offsets, strict=True)]
+            return []
+        ids = {name: (part.lists[name].long() - trained.encoder.layout.offsets[name]).numpy() for name in properties}
         real = (part.lists[properties[0]] > 0).numpy()
         share = (seen["attention"].numpy() * real.sum(1, keepdims=True))[real]
-        place = tuple(i[real] for i in ids) if len(ids) == 2 else (ids[0][real],)
-        np.add.at(lift, place, share)
-        np.add.at(count, place, 1)
-    mean = np.where(count > 0, lift / np.maximum(count, 1), np.nan)
-    keep = [
-        np.flatnonzero(count.reshape(shape).sum(tuple(a for a in range(len(shape)) if a != axis))) for axis in range(len(shape))
-    ]
-    if len(properties) == 1:
-        return {
-            "properties": properties,
-            "rows": [names[0][i] for i in keep[0]],
-            "columns": ["all"],
-            "lift": mean[keep[0]][:, None],
-        }
-    return {
-        "properties": properties,
-        "rows": [names[0][i] for i in keep[0]],
-        "columns": [names[1][i] for i in keep[1]],
-        "lift": mean[np.ix_(*keep)],
-        "n": count[np.ix_(*keep)],
-    }
+        for pair in pairs:
+            place = tuple(ids[name][real] for name in pair)
+            np.add.at(sums[pair][0], place, share)
+            np.add.at(sums[pair][1], place, 1)
+    found = []
+    for pair, (lift, count) in sums.items():
+        mean = np.where(count > 0, lift / np.maximum(count, 1), np.nan)
+        mean, count = mean.reshape(len(mean), -1), count.reshape(len(count), -1)  # one property is a table of one column
+        rows_met, columns_met = np.flatnonzero(count.sum(1)), np.flatnonzero(count.sum(0))
+        found.append(
+            {
+                "properties": list(pair),
+                "rows": [names[pair[0]][at] for at in rows_met],
+                "columns": [names[pair[1]][at] for at in columns_met] if len(pair) == 2 else ["all"],
+                "lift": mean[np.ix_(rows_met, columns_met)],
+                "n": count[np.ix_(rows_met, columns_met)],
+            }
+        )
+    return found
 
 
 def attention_of_one(trained: Trained, log: LoggedDataset, *, limit: int = 12) -> dict[str, Any] | None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ranker.report.draw import COLOURS, Figure, document, figure, heat, line, marked, number, rows_table
+from ranker.report.draw import COLOURS, Figure, Section, document, figure, heat, line, marked, number, rows_table
+
+CALIBRATION = "Rate of positives against the mean prediction in bins of equal counts, with 95 % intervals; the line is perfect."
 
 
 def page(facts: Mapping[str, Any]) -> str:
     """The whole page, from `facts`."""
-    sections = [
+    sections: list[Section] = [
         ("Metrics", "On the rows that chose the epoch.", _metrics(facts), []),
         (
             "Learning curves",
@@ -19,12 +21,7 @@ def page(facts: Mapping[str, Any]) -> str:
             "",
             _curves(facts),
         ),
-        (
-            "Calibration",
-            "Rate of positives against the mean prediction in bins of equal counts, with 95 % intervals; the line is perfect.",
-            "",
-            _calibration(facts),
-        ),
+        ("Calibration", CALIBRATION, "", _calibration(facts)),
         (
             "Expert utilisation",
             "Mean gate weight, and its standard deviation over rows in the hover text.",
@@ -63,6 +60,26 @@ def page(facts: Mapping[str, Any]) -> str:
         f"Options: {json.dumps(facts['options'])}"
     )
     return document(f"Ranker {facts['model']}", intro, sections)
+
+
+def evaluation_page(facts: Mapping[str, Any]) -> str:
+    """The page of a ranker judged on fresh rows: by task, by scenario, calibration."""
+    scenarios = facts["scenarios"]
+    names = list(dict.fromkeys(n for tasks in scenarios.values() for row in tasks.values() for n in row if "_" not in n))
+    rows = [[s, task, *(number(row.get(n)) for n in names)] for s, tasks in scenarios.items() for task, row in tasks.items()]
+    moved = [[name, f"{shift:+.2f}"] for name, shift in facts["drifted"].items()]
+    sections: list[Section] = [
+        ("Metrics", "Over the rows of each task's own sample space.", _metrics(facts), []),
+        ("By scenario", "The same, scenario by scenario.", rows_table(["scenario", "task", *names], rows) if rows else "", []),
+        ("Calibration", CALIBRATION, "", _calibration(facts)),
+        (
+            "Drifted features",
+            "How many training deviations a feature's mean lies from that of the training rows.",
+            rows_table(["feature", "deviations"], moved) if moved else "",
+            [],
+        ),
+    ]
+    return document(f"{facts['ranker']}, judged", f"{facts['part']} rows, data {facts['data_fingerprint'][:12]}.", sections)
 
 
 def _metrics(facts: Mapping[str, Any]) -> str:
@@ -130,11 +147,8 @@ def _selection(level: str, value: Mapping[str, Any]) -> list[Figure]:
     ]
 
 
-def _attention(value: Mapping[str, Any] | None) -> list[Figure]:
-    if value is None:
-        return []
-    title = " x ".join(value["properties"])
-    return [heat(title, value["lift"], value["rows"], value["columns"], low=0.0)]
+def _attention(tables: Sequence[Mapping[str, Any]]) -> list[Figure]:
+    return [heat(" x ".join(table["properties"]), table["lift"], table["rows"], table["columns"]) for table in tables]
 
 
 def _one(value: Mapping[str, Any] | None) -> list[Figure]:

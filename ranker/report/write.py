@@ -1,4 +1,4 @@
-"""Two files: report.json and report.html."""
+"""Two files a report: its JSON and its page."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.artefacts import json_bytes
-from ranker.report.page import page
+from core.artefacts import json_bytes, write_whole
+from ranker.report.page import evaluation_page, page
 
 
 def write(facts: Mapping[str, Any], folder: str | Path) -> Path:
-    """Write both below `folder`; returns the page's path."""
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "report.json").write_bytes(json_bytes(dict(facts)))
-    (target / "report.html").write_text(page(facts), encoding="utf-8")
-    return target / "report.html"
+    """report.json and report.html of a trained ranker below `folder`; returns the page's path."""
+    return _both(facts, page(facts), Path(folder), "report")
+
+
+def write_evaluation(facts: Mapping[str, Any], folder: str | Path) -> Path:
+    """evaluation.json and evaluation.html of a judged ranker."""
+    return _both(facts, evaluation_page(facts), Path(folder), "evaluation")
+
+
+def _both(facts: Mapping[str, Any], text: str, folder: Path, name: str) -> Path:
+    write_whole(folder / f"{name}.json", json_bytes(dict(facts)))
+    return write_whole(folder / f"{name}.html", text.encode())

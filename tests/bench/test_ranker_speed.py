@@ -27,6 +27,7 @@ def test_without_peers_every_ratio_is_null_and_ours_learns(monkeypatch: pytest.M
     monkeypatch.setattr(ranker_speed, "_rows", lambda quick: {"small": 3_000, "large": 1_100})
     monkeypatch.setattr(ranker_speed, "THREADS", 1)
     monkeypatch.setattr(ranker_speed, "ROUNDS", 1)
+    monkeypatch.setattr(ranker_speed, "STREAMED", 200_000)
     out = io.StringIO()
     with redirect_stdout(out):
         ranker_speed.main(["--quick"])
@@ -34,6 +35,8 @@ def test_without_peers_every_ratio_is_null_and_ours_learns(monkeypatch: pytest.M
     assert [name for name in figures if "_vs_" in name and figures[name] is not None] == []
     assert figures["samples_per_s_small_mmoe"] > 100
     assert 0 < figures["large_mmoe_flops_share"] < 2
+    assert figures["rss_10m_rows_mb"] is None  # a quick run streams fewer rows
+    assert "one epoch over streamed Parquet" in out.getvalue()
 
 
 def test_the_matmul_peak_is_a_plausible_rate() -> None:

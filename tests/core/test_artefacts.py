@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.artefacts import Artefact, ArtefactStore, json_bytes, tensors
+from core.artefacts import Artefact, ArtefactStore, json_bytes, tensors, write_whole
 from core.errors import ArtefactError
 
 
@@ -119,3 +119,11 @@ def test_manifest_is_strict_json(tmp_path: Path) -> None:
         ArtefactStore(tmp_path).publish("ranker", "demo", {}, config={"x": float("nan")})
     assert ArtefactStore(tmp_path).versions("ranker", "demo") == []
     assert json.loads(publish(tmp_path).path.joinpath("manifest.json").read_text())["format"] == "scorefusion-artefact/1"
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    assert write_whole(tmp_path / "new" / "graph.onnx", b"graph").read_bytes() == b"graph"
+    (tmp_path / "full").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_whole(tmp_path / "full", b"graph")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "new"]

@@ -24,6 +24,22 @@ def test_model_keeps(name: str, check: checks.Check) -> None:
     check(functools.partial(make, name))
 
 
+@pytest.mark.parametrize("name", [name for name, model in models.MODELS.items() if model.towered])
+def test_tower_sizes(name: str) -> None:
+    """Any size runs, none at all gets its gradients too, and a larger tower has more numbers."""
+    sizes = {}
+    for towers in ((), (8,), (64, 32)):
+        made: checks.Make = functools.partial(_with_towers, name, towers)
+        checks.check_shapes(made)
+        sizes[towers] = sum(p.numel() for p in checks.Example(made, n=8).model.parameters())
+    assert sizes[(8,)] < sizes[(64, 32)]
+    checks.check_gradients(functools.partial(_with_towers, name, ()))
+
+
+def _with_towers(name: str, towers: tuple[int, ...], layout: Layout, tasks: TaskSet) -> MultiTaskModel:
+    return models.make(name, layout, tasks, {"towers": towers})
+
+
 class Forgetful(SharedBottom):
     """Reads the context of the joint form only: in split form it forgets the user."""
 

@@ -13,7 +13,7 @@ from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from core.errors import ArtefactError
 from ranker import checks, models
-from ranker.export import encoded, example_rows, export, load, onnx_gap, save, score, to_onnx, write
+from ranker.export import encoded, example_rows, export, load, onnx_gap, save, score, to_onnx
 from ranker.predictor import Predictor
 
 
@@ -70,11 +70,3 @@ def test_random_rows_lie_in_their_tables() -> None:
     assert int(rows["item.ids"].min()) >= start
     assert int(rows["item.ids"].max()) < start + layout.rows["item_id"]
     assert np.isfinite(score(export(predictor, rows), rows)).all()
-
-
-def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
-    assert write(b"graph", tmp_path / "new" / "ranker.onnx").read_bytes() == b"graph"
-    (tmp_path / "full").mkdir()
-    with pytest.raises(OSError, match="directory"):
-        write(b"graph", tmp_path / "full")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["full", "new"]

@@ -63,6 +63,32 @@ def test_any_log_is_split_by_time(tmp_path: Path, ending: str) -> None:
     assert abs(len(recipe.test) - 10) <= 1
 
 
+def test_a_repeated_row_counts_once(tmp_path: Path) -> None:
+    lists = np.empty(100, object)
+    for row in range(100):
+        lists[row] = np.arange(row % 3)
+    once = log().with_columns({"history": lists})
+    twice = LoggedDataset({name: np.concatenate([column, column[40:60]]) for name, column in once.columns.items()})
+    recipe = generic.load(twice.to_parquet(tmp_path / "twice.parquet"), SPEC, valid_share=0.2, test_share=0.1)
+    assert len(recipe.train) + len(recipe.valid) + len(recipe.test) == 100
+    assert (
+        len(generic.distinct(once.with_columns({"time_ms": np.zeros(100), "item_id": np.zeros(100), "click": np.zeros(100)})))
+        == 3
+    )
+
+
+def test_data_sets_of_their_own_are_split_each_by_its_time(tmp_path: Path) -> None:
+    spec = FeatureSpec([Feature("item_id")], TaskSet([TaskSpec("click"), TaskSpec("follow")]))
+    clicks = log().to_parquet(tmp_path / "clicks.parquet")
+    later = {"item_id": log()["item_id"], "time_ms": log()["time_ms"] + 10**6, "follow": log()["click"]}
+    follows = LoggedDataset(later).to_parquet(tmp_path / "follows.parquet")
+    recipe = generic.load_several({"clicks": clicks, "follows": follows}, spec, valid_share=0.2, test_share=0.1)
+    for part in (recipe.train, recipe.valid, recipe.test):
+        assert set(part["data_set"]) == {"clicks", "follows"}
+        assert np.isnan(part["click"][part["data_set"] == "follows"]).all()
+    assert len(recipe.train) + len(recipe.valid) + len(recipe.test) == 200
+
+
 def test_what_cannot_be_split_or_read_is_said(tmp_path: Path) -> None:
     same = log().with_columns({"time_ms": np.zeros(100)}).to_parquet(tmp_path / "same.parquet")
     with pytest.raises(DataError, match="too few different values"):

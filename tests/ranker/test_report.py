@@ -22,15 +22,17 @@ from ranker.train import TrainConfig, Trained, train
 @cache
 def trained(model: str) -> tuple[Trained, LoggedDataset]:
     log = example_log(400, 0)
-    kinds = np.empty(400, object)
+    kinds, ages = np.empty(400, object), np.empty(400, object)
     for row, history in enumerate(log["history"]):
         kinds[row] = np.array(["view", "buy"])[np.arange(len(history)) % 2]
-    log = log.with_columns({"kinds": kinds, "like": np.nan_to_num(log["like"])})
+        ages[row] = np.minimum(np.arange(len(history))[::-1], 3)
+    log = log.with_columns({"kinds": kinds, "ages": ages, "like": np.nan_to_num(log["like"])})
     spec = FeatureSpec(
         [
             Feature("user_id", side="user"),
             Feature("history", kind="sequence", side="user", shares="item_id", max_len=5, pooling="none"),
             Feature("kinds", kind="sequence", side="user", max_len=5, pooling="none"),
+            Feature("ages", kind="sequence", side="user", max_len=5, pooling="none"),
             Feature("scenario", side="request", dim=4),
             Feature("item_id"),
             Feature("price", kind="dense"),
@@ -78,9 +80,14 @@ def test_selection_counts_are_the_settings() -> None:
 
 def test_attention_lift_is_one_on_average() -> None:
     """The shares of a sequence sum to one, so lift weighted by its counts averages to one."""
-    table = report("dupn")["attention"]
-    assert table["properties"] == ["kinds"]
-    assert sorted(table["rows"]) == ["buy", "view"]
+    (table,) = report("dupn")["attention"]
+    assert table["properties"] == ["kinds", "ages"]
+    assert (sorted(table["rows"]), sorted(table["columns"])) == (["buy", "view"], ["0", "1", "2", "3"])
+    lift, n = (np.array([[v or 0.0 for v in row] for row in table[name]]) for name in ("lift", "n"))
+    assert np.sum(lift * n) / np.sum(n) == pytest.approx(1, abs=1e-5)
+    _, log = trained("dupn")
+    assert np.sum(n) == sum(min(len(history), 5) for history in log["history"])
+    assert report("mmoe")["attention"] == []
     one = report("dupn")["attention_of_one"]
     assert one["feature"] == "scenario"
     assert np.sum(one["attention"], 1) == pytest.approx(1, abs=1e-5)

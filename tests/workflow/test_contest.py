@@ -132,6 +132,10 @@ def test_a_killed_comparison_goes_on_to_the_same_table(data: Path, tmp_path: Pat
         (["--models", "mmoe,bert"], "unknown 'bert'"),
         (["--balance", "equal"], "unknown 'equal'"),
         (["--seeds", "0"], "--seeds 0"),
+        (["--workers", "0"], "--workers 0 must be at least 1"),
+        (["--workers", "2", "--models", "mmoe"], "--workers spreads one training"),
+        (["--workers", "2", "--from", "ranker/x"], "--from keeps the ranker's own options"),
+        (["--seeds", "2", "--from", "ranker/x"], "--from goes on with one ranker"),
         (["--models", "mmoe", "--options", "{n_experts: 3}"], "'n_experts' must be an architecture"),
         (["--models", "mmoe", "--options", "{mmoe: {n_expert: 3}}"], "unknown option 'n_expert'"),
     ],
@@ -143,6 +147,19 @@ def test_wrong_comparisons_are_one_line(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("scorefusion: ")]
     assert len(errors) == 1
     assert message in errors[0]
+
+
+def test_data_sets_by_task_take_turns(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = LoggedDataset.from_parquet(data / "log.parquet")
+    for name, left_out in (("clicks", "watch_s"), ("watching", "click")):
+        LoggedDataset({n: log[n] for n in log if n != left_out}).to_parquet(tmp_path / f"{name}.parquet")
+    asked = arguments(data, tmp_path, "--training", "{alternate: data_set}", "--also", str(tmp_path / "watching.parquet"))
+    asked[asked.index("--data") + 1] = str(tmp_path / "clicks.parquet")
+    assert main(asked) == 0
+    metrics = ArtefactStore(tmp_path / "artefacts").load("ranker", "ranker").manifest["metrics"]
+    assert metrics["click"]["n"] == metrics["watch_s"]["n"] == 40
+    assert main([*asked, "--also", str(data / "clicks.parquet")]) == 2
+    assert "two data sets are named 'clicks'" in capsys.readouterr().err
 
 
 def test_names() -> None:

@@ -79,6 +79,41 @@ def test_evaluate_writes_what_it_prints(world: Path, capsys: pytest.CaptureFixtu
     assert metrics["click"]["auc"] > 0.52  # a tiny model on a tiny world still learns something
 
 
+def test_evaluate_tells_scenarios_and_calibration(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--data", str(world / "world"), "--artefacts", str(world / "artefacts"), "--tasks", "click,like,watch_s"]
+    assert main(["evaluate", *where, "--ranker", "ranker/tiny/v1", "--report", str(world / "judged")]) == 0
+    value = json.loads((world / "judged" / "evaluation.json").read_text())
+    rows = sum(tasks["click"]["n"] for tasks in value["scenarios"].values())
+    assert rows == value["metrics"]["click"]["n"]
+    curve = value["calibration"]["click"]
+    assert sum(curve["n"]) == rows
+    assert curve["predicted"] == sorted(curve["predicted"])
+    page = (world / "judged" / "evaluation.html").read_text()
+    assert all(f"<h2>{heading}</h2>" in page for heading in ("Metrics", "Calibration"))
+    assert ("scenario  task" in capsys.readouterr().out) == (len(value["scenarios"]) > 1)
+
+
+def test_a_daily_update_goes_on_from_the_artefact(world: Path) -> None:
+    assert (
+        main([*train_arguments(world)[:-4], "--threads", "1", "--name", "daily", "--from", "ranker/tiny/v1", "--epochs", "1"])
+        == 0
+    )
+    store = ArtefactStore(world / "artefacts")
+    made, before = store.load("ranker", "daily"), store.load("ranker", "tiny", "v1")
+    assert made.manifest["parents"] == {"start": "ranker/tiny/v1"}
+    assert made.config["options"] == before.config["options"]
+    assert made.config["train"] == {**before.config["train"], "epochs": 1}
+
+
+def test_a_ranker_as_a_graph(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["publish", "--artefacts", str(world / "artefacts"), "--ranker", "ranker/tiny/v1", "--export"]
+    assert main([*where, str(world / "tiny.onnx")]) == 0
+    assert "of the ranker in onnxruntime" in capsys.readouterr().out
+    assert (world / "tiny.onnx").stat().st_size > 1000
+    assert main([*where, str(world / "tiny.pb")]) == 2
+    assert "must end in .onnx or .pt2" in capsys.readouterr().err
+
+
 def test_publish_then_list(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["--artefacts", str(world / "artefacts")]
     formula = ["--formula", "a * click + b * like", "--weights", "{a: 1, b: 20}", "--ranker", "ranker/tiny/v1"]
@@ -110,6 +145,43 @@ def label_among_features(root: Path) -> list[str]:
     return ["train", "--recipe", "log", "--data", log, "--spec", str(spec), "--artefacts", str(root / "none")]
 
 
+def plain_log(root: Path, spec: str, name: str = "spec.yaml", **columns: object) -> list[str]:
+    """The options of recipe log, on the world's log with some columns changed."""
+    log = LoggedDataset.from_parquet(root / "world" / "log.parquet")
+    log.with_columns({n: np.asarray(c) for n, c in columns.items()}).to_parquet(root / "changed.parquet")
+    (root / name).write_text(spec)
+    return ["--recipe", "log", "--data", str(root / "changed.parquet"), "--spec", str(root / name)]
+
+
+def nan_feature(root: Path) -> list[str]:
+    n = len(LoggedDataset.from_parquet(root / "world" / "log.parquet"))
+    price = np.where(np.arange(n) == n // 2, np.nan, 1.0 * np.arange(n))
+    spec = "{tasks: [{name: click}], features: [{name: item_id}, {name: price, kind: dense}]}"
+    return ["train", *plain_log(root, spec, price=price), "--artefacts", str(root / "none")]
+
+
+def id_beyond_the_vocabulary(root: Path) -> list[str]:
+    spec = "{tasks: [{name: click}], features: [{name: item_id, vocabulary: range, size: 100}]}"
+    return ["train", *plain_log(root, spec), "--artefacts", str(root / "none")]
+
+
+def changed_spec(root: Path) -> list[str]:
+    spec = "{tasks: [{name: click}], features: [{name: item_id}]}"
+    return ["evaluate", *plain_log(root, spec), "--ranker", "ranker/tiny/v1", "--artefacts", str(root / "artefacts")]
+
+
+def update_with_a_changed_spec(root: Path) -> list[str]:
+    spec = "{tasks: [{name: click}], features: [{name: item_id}]}"
+    return ["train", *plain_log(root, spec), "--from", "ranker/tiny/v1", "--artefacts", str(root / "artefacts")]
+
+
+def no_positive_in_validation(root: Path) -> list[str]:
+    log = LoggedDataset.from_parquet(root / "world" / "log.parquet")
+    late = np.asarray(log["time_ms"]) > np.quantile(log["time_ms"], 0.7)
+    spec = "{tasks: [{name: click}, {name: like}], features: [{name: item_id}]}"
+    return ["train", *plain_log(root, spec, like=np.where(late, 0, log["like"])), "--artefacts", str(root / "none")]
+
+
 def unknown_formula_name(root: Path) -> list[str]:
     return [*search_arguments(root), "--formula", "a * clicks", "--params", "{a: [0, 1]}", "--artefacts", str(root / "artefacts")]
 
@@ -129,7 +201,12 @@ Case = Callable[[Path], list[str]]
 WRONG: dict[Case, str] = {
     empty_log: "empty",
     one_class: "like",
+    no_positive_in_validation: "task 'like' has one class only, label 0 in all",
     label_among_features: "label among the features",
+    nan_feature: "feature 'price' is NaN in row",
+    id_beyond_the_vocabulary: "beyond its vocabulary 0..99",
+    changed_spec: "which the feature spec no longer has",
+    update_with_a_changed_spec: "which the feature spec no longer has",
     unknown_formula_name: "'clicks'",
     corrupt_artefact: "damaged",
 }
