@@ -20,8 +20,9 @@ from core.logs import LoggedDataset
 from fusion.calibrate import fit
 from fusion.formula.families import family
 from fusion.search import Param, SearchResult, Space, search, write
+from fusion.strategy import publish
 from ranker.recipes import Recipe
-from ranker.train import TrainConfig, train
+from ranker.train import TrainConfig, Trained, train
 from serving.client import Client
 from serving.settings import Settings
 from workflow.data import store_of
@@ -31,7 +32,7 @@ from workflow.search import objective, publish_result, result_table, split_last_
 from workflow.serve import serving
 from workflow.tables import metrics_table, table
 
-EXPERIMENT, CONTROL, TREATMENT = "formula", "hand_set", "searched"
+EXPERIMENT, CONTROL, SEARCHED, POLICY = "fusion", "hand_set", "searched", "policy"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,21 +53,26 @@ def run(args: argparse.Namespace) -> str:
     work = Path(args.work)
     work.mkdir(parents=True, exist_ok=True)
     args.artefacts = str(work / "artefacts")
-    say = _Steps(5)
-
     source: Source = SOURCES["kuairand" if args.data else "simulated"](args, work)
+    buckets = (CONTROL, SEARCHED, POLICY) if source.learns else (CONTROL, SEARCHED)
+    say = _Steps(len(buckets) + 3)
     say(source.says)
     recipe = source.recipe()
 
     say(f"train an MMoE on {len(recipe.train)} impressions, {len(recipe.spec.tasks)} tasks; later rows choose the epoch")
-    ranker, scored = _train(recipe, source, args)
+    trained, ranker, scored = _train(recipe, source, args)
 
     say(f"search a formula on {len(scored)} impressions the ranker has not seen; the last day judges it")
     result = _search(recipe, scored, source, args, work)
-    publish_result(store_of(args), TREATMENT, result, ranker)
+    publish_result(store_of(args), SEARCHED, result, ranker)
+    if source.learns:
+        say(source.learns)
+        strategy, metrics, line = source.learn(trained.predictor)
+        print(line, flush=True)
+        publish(store_of(args), POLICY, strategy, ranker=ranker.label, seed=args.seed, metrics=metrics)
 
-    settings = _settings(args, work, recipe, ranker, source)
-    say(f"serve on port {settings.port}: half of the users get {CONTROL}, half {TREATMENT}")
+    settings = _settings(args, work, recipe, ranker, source, buckets)
+    say(f"serve on port {settings.port}: each user is in one of the buckets {', '.join(buckets)}")
     with serving(settings, say=_line) as service:
         say(source.sends)
         print(source.send(service.url), flush=True)
@@ -92,8 +98,8 @@ def _line(text: str) -> None:
     tqdm.write(text, file=sys.stderr)
 
 
-def _train(recipe: Recipe, source: Source, args: argparse.Namespace) -> tuple[Artefact, LoggedDataset]:
-    """A published ranker, and the later rows with its out-of-sample scores."""
+def _train(recipe: Recipe, source: Source, args: argparse.Namespace) -> tuple[Trained, Artefact, LoggedDataset]:
+    """A ranker, as it is and published, and the later rows with its out-of-sample scores."""
     torch.set_num_threads(2)
     trained = train(
         recipe.spec,
@@ -106,7 +112,7 @@ def _train(recipe: Recipe, source: Source, args: argparse.Namespace) -> tuple[Ar
     )
     print(metrics_table(trained.metrics), flush=True)
     artefact = trained.publish(store_of(args), "demo")
-    return artefact, with_scores(trained.predictor, recipe.test)
+    return trained, artefact, with_scores(trained.predictor, recipe.test)
 
 
 def _search(recipe: Recipe, scored: LoggedDataset, source: Source, args: argparse.Namespace, work: Path) -> SearchResult:
@@ -130,18 +136,20 @@ def _search(recipe: Recipe, scored: LoggedDataset, source: Source, args: argpars
     return result
 
 
-def _settings(args: argparse.Namespace, work: Path, recipe: Recipe, ranker: Artefact, source: Source) -> Settings:
+def _settings(
+    args: argparse.Namespace, work: Path, recipe: Recipe, ranker: Artefact, source: Source, buckets: Sequence[str]
+) -> Settings:
     """Feature tables, plan and settings as files, so that `scorefusion serve --config` serves the same again."""
     recipe.items.to_parquet(work / "items.parquet")
     recipe.users.to_parquet(work / "users.parquet")
-    (work / "plan.yaml").write_text(yaml.safe_dump(plan(source.metrics), sort_keys=False))
+    (work / "plan.yaml").write_text(yaml.safe_dump(plan(source.metrics, buckets), sort_keys=False))
     (work / "events.duckdb").unlink(missing_ok=True)  # every demo is an experiment of its own
     (work / "events.duckdb.wal").unlink(missing_ok=True)
     values = {
         "port": args.port,
         "work_dir": str(work),
         "ranker": ranker.label,
-        "strategies": {name: f"strategy/{name}" for name in (CONTROL, TREATMENT)},
+        "strategies": {name: f"strategy/{name}" for name in buckets},
         "default_strategy": CONTROL,
         "items": "items.parquet",
         "users": "users.parquet",
@@ -151,13 +159,13 @@ def _settings(args: argparse.Namespace, work: Path, recipe: Recipe, ranker: Arte
     return Settings.load(work / "serve.yaml")
 
 
-def plan(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One layer, one experiment, two equal buckets; the first metric is the primary one."""
+def plan(metrics: Sequence[Mapping[str, Any]], buckets: Sequence[str]) -> dict[str, Any]:
+    """One layer, one experiment, equal buckets, the control first; the first metric is the primary one."""
     names = [str(metric["name"]) for metric in metrics]
     experiment = {
         "name": EXPERIMENT,
         "analysis": {"metrics": names, "primary": names[0], "control": CONTROL},
-        "buckets": [{"name": name, "weight": 0.5, "strategy": name} for name in (CONTROL, TREATMENT)],
+        "buckets": [{"name": name, "weight": 1 / len(buckets), "strategy": name} for name in buckets],
     }
     layers = [{"name": "fusion", "experiments": [experiment]}]
     return {"version": 1, "default_strategy": CONTROL, "metrics": [dict(m) for m in metrics], "layers": layers}
@@ -171,37 +179,27 @@ def _readout(url: str, settings: Settings) -> dict[str, Any]:
 
 
 def readout_table(report: Mapping[str, Any]) -> str:
-    """The readout for people: every metric with its relative effect and interval, sample ratio, verdict."""
+    """The readout for people: every metric and bucket with its effect and interval, sample ratio, verdicts."""
     rows = [
-        [row["metric"], _number(row["control"]), _number(row["treatment"]), _effect(row), _p(row["p_value"])]
+        [row["metric"], _number(row["control"]), row["bucket"], _number(row["treatment"]), _effect(row), _p(row["p_value"])]
         for row in report["rows"]
     ]
     counts = ", ".join(f"{name} {n}" for name, n in report["counts"].items())
-    verdict = report["verdict"] or {"decision": "wait", "reason": "no treatment"}
-    head = ["metric", CONTROL, TREATMENT, "difference [95 % interval]", "p"]
-    return "\n".join(
-        [
-            "",
-            table(head, rows),
-            f"users: {counts}; sample-ratio test p = {_p(report['srm_p'])}",
-            f"verdict: {verdict['decision']} ({verdict['reason']})",
-        ]
-    )
+    head = ["metric", CONTROL, "bucket", "value", "difference [95 % interval]", "p"]
+    verdicts = [f"verdict on {name}: {v['decision']} ({v['reason']})" for name, v in report["verdicts"].items()]
+    return "\n".join(["", table(head, rows), f"users: {counts}; sample-ratio test p = {_p(report['srm_p'])}", *verdicts])
 
 
 def summary(report: Mapping[str, Any], seconds: float) -> str:
     """The demo's last line: one JSON object."""
-    primary = report["rows"][0]
+    primary = report["rows"][0]["metric"]
+    rows = {row["bucket"]: row for row in report["rows"] if row["metric"] == primary}
+    control = {"treatment": report["rows"][0]["control"], "diff": 0.0, "diff_low": 0.0, "diff_high": 0.0}
     buckets: dict[str, Any] = {}
     for name, n in report["counts"].items():
-        treated = name == primary["bucket"]
-        buckets[name] = {
-            "n_units": n,
-            "metric": primary["treatment"] if treated else primary["control"],
-            "diff": primary["diff"] if treated else 0.0,
-            "diff_low": primary["diff_low"] if treated else 0.0,
-            "diff_high": primary["diff_high"] if treated else 0.0,
-        }
+        row = rows.get(name, control)
+        effect = {key: row[key] for key in ("diff", "diff_low", "diff_high")}
+        buckets[name] = {"n_units": n, "metric": row["treatment"], **effect}
     return json.dumps({"buckets": buckets, "srm_p": report["srm_p"], "seconds": round(seconds, 1)})
 
 

@@ -6,6 +6,7 @@ import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,21 @@ from core.errors import DataError
 from core.events import Request
 from core.logs import LoggedDataset
 from core.tasks import TaskSet, TaskSpec
+from fusion.policy.reward import Reward
+from fusion.policy.strategy import PolicyStrategy
+from ranker.predictor import Predictor
 from ranker.recipes import Recipe, folder, kuairand
 from simulator.env import SessionEnv
 from simulator.policies import mixed_exploration
 from simulator.rollout import rollout
 from simulator.traffic import traffic
 from simulator.world import World
+from workflow.demo_policy import ALGORITHM, PolicyWorld, learn
 from workflow.online import Online
 
 N_CLIENTS = 8
+N_SESSIONS, N_UPDATES, N_JUDGED = 4000, 3000, 1000
+DEMO_WORLD = Path(__file__).parent / "demo_world.yaml"
 
 
 class Source(ABC):
@@ -34,7 +41,8 @@ class Source(ABC):
 
     Attributes:
         gains: What one behaviour is worth in the search; `hand_set` are the control's weights over calibrated scores.
-        metrics: Of the experiment's readout; the primary one, first, is what the search maximises: the gains' sum.
+        metrics: Of the experiment's readout; the primary one, first, is what a policy learns to raise: the gains' sum over a
+            user's sessions (a search raises it page by page).
         says, sends: One line on the rows, and one on the users.
     """
 
@@ -46,10 +54,15 @@ class Source(ABC):
     training: Mapping[str, Any]
     family = "weighted_sum"
     heldout_days = 1
+    learns = ""  # one line on how a policy is learned; empty where there is no simulator to explore in
 
     @abstractmethod
     def recipe(self) -> Recipe:
         """Rows to train, choose and search on, and the feature tables."""
+
+    def learn(self, predictor: Predictor) -> tuple[PolicyStrategy, Mapping[str, Any], str]:
+        """A policy over this ranker's scores, how good it is, and that in one line."""
+        raise NotImplementedError
 
     @abstractmethod
     def send(self, url: str) -> str:
@@ -57,13 +70,14 @@ class Source(ABC):
 
 
 class Simulated(Source):
-    """The `default` world: its users live a few days under an exploring policy, and later meet the service."""
+    """The world of demo_world.yaml: its users live a few days under an exploring policy, and later meet the service."""
 
     tasks = ("click", "complete", "like", "share", "watch_s")
     n_days = 8
     heldout_days = 2
     training: Mapping[str, Any] = {"epochs": 2, "scales": {"watch_s": "log1p"}, "learning_rate": 0.002}
     metrics = (
+        {"name": "value_per_user", "kind": "mean", "task": "value"},
         {"name": "value_per_impression", "kind": "ratio", "numerator": "value", "denominator": "exposures"},
         {"name": "likes_per_impression", "kind": "ratio", "numerator": "like", "denominator": "exposures"},
         {"name": "shares_per_impression", "kind": "ratio", "numerator": "share", "denominator": "exposures"},
@@ -74,16 +88,17 @@ class Simulated(Source):
 
     def __init__(self, args: argparse.Namespace, work: Path) -> None:
         self.seed, self.work = args.seed, work
-        self.world = World.make("default", seed=args.seed, n_users=args.users, n_items=3000, n_candidates=50)
+        self.world = World.make(str(DEMO_WORLD), seed=args.seed, n_users=args.users, n_items=3000, n_candidates=50)
         reward, weights = self.world.settings.reward, self.world.formula_weights(self.world.hand_set())
         self.gains = {task: reward[task] for task in self.tasks if reward.get(task, 0) > 0}
         self.hand_set = {task: weights[task] for task in self.tasks if weights[task] != 0}
-        self.says = f"simulate {args.users} users over {self.n_days} days in the default world"
+        self.says = f"simulate {args.users} users over {self.n_days} days"
+        self.learns = f"learn a policy ({ALGORITHM}) from {N_SESSIONS} simulated sessions of mixed exploration with this ranker"
         self.sends = f"send the {args.users} users through HTTP, {N_CLIENTS} at a time"
 
     def recipe(self) -> Recipe:
         """A log of mixed exploration, so that the search sees more than one ranking."""
-        env = SessionEnv(self.world, 256)
+        env = SessionEnv(self.world, 32)  # few slots: the last ones to finish are a few busy users
         some = np.arange(0, len(self.world.population), max(len(self.world.population) // 1000, 1))
         explore = mixed_exploration(np.zeros(env.n_params, np.float32))
         log = rollout(env, explore, n_days=self.n_days, users=some, seed=self.seed, progress=True)
@@ -91,6 +106,15 @@ class Simulated(Source):
         log.to_parquet(self.work / "world" / "log.parquet")
         chosen = TaskSet([self.world.tasks[name] for name in self.tasks])
         return folder.load(self.work / "world", tasks=chosen, test_share=0.35)
+
+    def learn(self, predictor: Predictor) -> tuple[PolicyStrategy, Mapping[str, Any], str]:
+        """Explore in this world with this ranker, learn, and judge on other sessions."""
+        inside = PolicyWorld(self.world, predictor, self.tasks, self.hand_set)
+        table = inside.explore(N_SESSIONS, seed=self.seed + 2, reward=Reward({"value": self.gains}), progress=True)
+        table.save(self.work / "transitions")
+        net = learn(self.work / "transitions", n_updates=N_UPDATES, seed=self.seed)
+        found = inside.compare(net, N_JUDGED, seed=self.seed + 3)
+        return inside.strategy(net), asdict(found), f"the policy in {N_JUDGED} other simulated sessions: {found}"
 
     def send(self, url: str) -> str:
         """Simulated users over HTTP, closed loop."""

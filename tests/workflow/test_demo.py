@@ -23,14 +23,20 @@ REPORT = {
     ],
     "counts": {"hand_set": 100, "searched": 110},
     "srm_p": 0.49,
-    "verdict": {"decision": "ship", "reason": "better"},
+    "verdicts": {"searched": {"decision": "ship", "reason": "better"}, "policy": {"decision": "wait", "reason": "unclear"}},
+}
+ROW = REPORT["rows"][0]
+THREE = {
+    **REPORT,
+    "rows": [ROW, {**ROW, "bucket": "policy", "treatment": 0.07, "diff": 0.02}, {**ROW, "metric": "clicks", "treatment": 9.0}],
+    "counts": {"hand_set": 100, "searched": 110, "policy": 90},
 }
 
 
 def test_the_plans_of_both_sources_are_valid() -> None:
-    for source in (Simulated, Replayed):
-        checked = Plan.from_json(json.dumps(plan(source.metrics)), strategies=["hand_set", "searched"])
-        assert list(checked.experiments) == ["formula"]
+    for source, buckets in ((Simulated, ["hand_set", "searched", "policy"]), (Replayed, ["hand_set", "searched"])):
+        checked = Plan.from_json(json.dumps(plan(source.metrics, buckets)), strategies=buckets)
+        assert list(checked.experiments) == ["fusion"]
 
 
 def test_the_last_line_is_one_object_with_both_buckets() -> None:
@@ -40,10 +46,20 @@ def test_the_last_line_is_one_object_with_both_buckets() -> None:
     assert (value["srm_p"], value["seconds"]) == (0.49, 12.3)
 
 
+def test_every_bucket_has_its_own_primary_metric_in_the_last_line() -> None:
+    buckets = json.loads(summary(THREE, 1.0))["buckets"]
+    assert [(name, b["n_units"], b["metric"], b["diff"]) for name, b in buckets.items()] == [
+        ("hand_set", 100, 0.05, 0.0),
+        ("searched", 110, 0.06, 0.01),
+        ("policy", 90, 0.07, 0.02),
+    ]
+
+
 def test_the_table_says_the_interval_and_the_verdict() -> None:
     text = readout_table(REPORT)
     assert "+0.01 [+0.002, +0.018]" in text
-    assert "verdict: ship (better)" in text
+    assert "verdict on searched: ship (better)" in text
+    assert "verdict on policy: wait (unclear)" in text
 
 
 def test_an_answer_becomes_a_slate() -> None:
