@@ -52,7 +52,7 @@ layers:
 
 
 def main(
-    work: Path, *, n_users: int = 2000, n_items: int = 2000, n_sessions: int = 4000, n_updates: int = 3000, seed: int = 7
+    work: Path, *, n_users: int = 1500, n_items: int = 1000, n_sessions: int = 4000, n_updates: int = 1000, seed: int = 7
 ) -> dict[str, Any]:
     """The whole way; everything is kept in `work`."""
     torch.set_num_threads(1)
@@ -60,18 +60,17 @@ def main(
     store = ArtefactStore(work / "artefacts")
 
     # 1. a world whose users differ in what they want, and a log of it
-    world = World.make(str(DEMO_WORLD), seed=seed, n_users=n_users, n_items=n_items, n_candidates=30)
+    world = World.make(str(DEMO_WORLD), seed=seed, n_users=n_users, n_items=n_items, n_candidates=50)
     reward, weights = world.settings.reward, world.formula_weights(world.hand_set())
     hand_set = {task: weights[task] for task in TASKS}
     env = SessionEnv(world, 64)
-    users = np.arange(0, n_users, 2)
-    log = rollout(env, mixed_exploration(np.zeros(env.n_params)), n_days=4, users=users, seed=seed)
+    log = rollout(env, mixed_exploration(np.zeros(env.n_params)), n_days=3, seed=seed)
     world.save(work)
     log.to_parquet(work / "log.parquet")
 
     # 2. a ranker trained on the log
     recipe = folder.load(work, tasks=TaskSet([world.tasks[name] for name in TASKS]))
-    config = TrainConfig.from_json({"epochs": 2, "scales": {"watch_s": "log1p"}, "learning_rate": 0.002})
+    config = TrainConfig(epochs=3, batch_size=256, learning_rate=0.01, scales={"watch_s": "log1p"}, precision="float32")
     options = {"n_experts": 2, "hidden": [32, 16]}
     trained = train(
         recipe.spec, "mmoe", train=recipe.train, valid=recipe.valid, config=config, options=options, seed=seed, progress=False

@@ -34,9 +34,12 @@ SETTINGS: Mapping[str, Any] = {
     "critic": "linear",
     "gate": ["cohort_"],
     "hidden": [64, 64],
-    "alpha": 10.0,
+    "alpha": 5.0,
     "q_scale": "spread",
-    "trace": 0.95,
+    "trace": 0.9,
+    "batch_size": 1024,
+    "critic_lr": 3e-3,
+    "actor_lr": 1e-3,
 }
 
 

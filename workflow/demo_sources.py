@@ -32,7 +32,7 @@ from workflow.demo_policy import ALGORITHM, PolicyWorld, learn
 from workflow.online import Online
 
 N_CLIENTS = 8
-N_SESSIONS, N_UPDATES, N_JUDGED = 4000, 3000, 1000
+N_SESSIONS, N_UPDATES, N_JUDGED = 3000, 800, 600
 DEMO_WORLD = Path(__file__).parent / "demo_world.yaml"
 
 

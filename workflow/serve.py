@@ -154,12 +154,30 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
+def ingress_ports(pid: int) -> int:
+    """First of the ports that this service's replicas listen on.
+
+    With ray's own default every service on a machine takes them from 30000 on, and a proxy whose replica has died may find
+    another service's replica on its port: wrong answers instead of a retry.
+
+    >>> ingress_ports(1), ingress_ports(2)
+    (20100, 20200)
+    """
+    return 20_000 + _BLOCK * (pid % 120)  # below the ports that systems hand out by themselves
+
+
+_BLOCK = 100
+
+
 def _fast_environment(folder: Path) -> None:
     """Variables that ray reads once, at import; those already set by the user stay."""
     if "ray" in sys.modules and os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
         raise RuntimeError("ray was imported before the fast path was chosen")
+    first = ingress_ports(os.getpid())
     ours = {
         **FAST,
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + _BLOCK),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(_mortal_haproxy(folder)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
