@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import yaml
 
+from core.arrays import Floats
 from core.artefacts import ArtefactStore
 from core.logs import LoggedDataset
 from core.tasks import TaskSet
@@ -124,12 +125,12 @@ def main(
     }
 
 
-def value_per_user(inside: PolicyWorld, policy: Policy, seed: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+def value_per_user(inside: PolicyWorld, policy: Policy, seed: int) -> Floats:
     """Each user's value of one simulated day, over the users who came."""
     log: LoggedDataset = rollout(inside.env, policy, n_days=1, seed=seed)
     value = sum((gain * log[task].astype(float) for task, gain in inside.world.settings.reward.items()), np.zeros(len(log)))
     index = np.unique(log["user_id"], return_inverse=True)[1]
-    return np.bincount(index, value)
+    return np.bincount(index, value).astype(float)
 
 
 if __name__ == "__main__":

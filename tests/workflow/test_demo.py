@@ -1,13 +1,14 @@
 """The demo's plan is valid, its answers become slates, and its last line is the promised JSON object."""
 
 import json
+from typing import Any
 
 from experiment.plan import Plan
 from workflow.demo import plan, readout_table, summary
 from workflow.demo_sources import Replayed, Simulated
 from workflow.online import slate_of
 
-REPORT = {
+REPORT: dict[str, Any] = {
     "rows": [
         {
             "metric": "likes_per_impression",
@@ -25,8 +26,8 @@ REPORT = {
     "srm_p": 0.49,
     "verdicts": {"searched": {"decision": "ship", "reason": "better"}, "policy": {"decision": "wait", "reason": "unclear"}},
 }
-ROW = REPORT["rows"][0]
-THREE = {
+ROW: dict[str, Any] = REPORT["rows"][0]
+THREE: dict[str, Any] = {
     **REPORT,
     "rows": [ROW, {**ROW, "bucket": "policy", "treatment": 0.07, "diff": 0.02}, {**ROW, "metric": "clicks", "treatment": 9.0}],
     "counts": {"hand_set": 100, "searched": 110, "policy": 90},
