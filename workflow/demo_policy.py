@@ -15,6 +15,7 @@ import torch
 from core.arrays import AnyArray, Floats32
 from fusion.formula.families import weighted_sum_of
 from fusion.policy.exploration import Exploration
+from fusion.policy.learner.recipes import OURS
 from fusion.policy.networks import PolicyNet, build
 from fusion.policy.reward import Reward
 from fusion.policy.strategy import PolicyStrategy
@@ -26,21 +27,11 @@ from simulator.policies import Policy, constant, deterministic, mixed_exploratio
 from simulator.rollout import transitions
 from simulator.world import World
 from workflow.policy_state import state_of
+from workflow.policy_world import GATE, Acting
 from workflow.world_ranker import WorldRanker
 
 ALGORITHM = "td3_bc"
-# a critic that is linear in the action, tilted by what kind of user it is: a good prior where sessions are few
-SETTINGS: Mapping[str, Any] = {
-    "critic": "linear",
-    "gate": ["cohort_"],
-    "hidden": [64, 64],
-    "alpha": 5.0,
-    "q_scale": "spread",
-    "trace": 0.9,
-    "batch_size": 1024,
-    "critic_lr": 3e-3,
-    "actor_lr": 1e-3,
-}
+SETTINGS: Mapping[str, Any] = {**OURS[ALGORITHM], "gate": list(GATE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +92,8 @@ class PolicyWorld:
     def acting(self, net: PolicyNet) -> Policy:
         """A net as the simulator's policy."""
 
-        def act(obs: Floats32) -> Floats32:
-            with torch.inference_mode():
-                chosen: Floats32 = net.act(torch.from_numpy(obs[:, self.columns]), torch.Generator().manual_seed(0)).numpy()
-            return chosen
-
-        return deterministic(act)
+        act = Acting(net)
+        return deterministic(lambda obs: act(obs[:, self.columns]))
 
     def compare(self, net: PolicyNet, n_sessions: int, *, seed: int) -> Compared:
         """Judge a net against the hand-set weights on the same sessions."""
