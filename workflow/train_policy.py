@@ -30,7 +30,7 @@ from workflow.data import add_store_argument, mapping_option, store_of
 from workflow.policy_state import state_of
 from workflow.policy_world import EXPLORATIONS, GATE, Acting, Ground
 from workflow.tables import table
-from workflow.transitions import open_transitions
+from workflow.transitions import add_session_arguments, open_transitions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log", metavar="DIR|URL", help="learn from a transition table or an event store instead")
     parser.add_argument("--policy", metavar="LABEL", help="with --log: the published policy that explored; its formula is kept")
     parser.add_argument("--reward", metavar="YAML", help="gains by group, such as '{stay: {watch_s: .01}, act: {like: .3}}'")
+    add_session_arguments(parser)
     parser.add_argument("--sessions", type=int, default=10_000, help="sessions to log or play (default: %(default)s)")
     parser.add_argument("--exploration", choices=EXPLORATIONS, default="mixed", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=1, help="log again around what was learned (default: %(default)s)")
@@ -76,7 +77,15 @@ def _from_log(args: argparse.Namespace) -> str:
     logging = load_strategy(parent)
     if not isinstance(logging, PolicyStrategy):
         raise ConfigError(f"{parent.label} is no policy; --policy names the one that explored")
-    rows = open_transitions(args.log, Path(args.out) / "transitions", policy=parent, reward=_reward(args))
+    rows = open_transitions(
+        args.log,
+        Path(args.out) / "transitions",
+        policy=parent,
+        reward=_reward(args),
+        gap_s=args.gap_s,
+        step_limit=args.step_limit,
+        gaps=args.gaps,
+    )
     trained = _train(args, rows, 0)
     report = _report(args, trained, rows, trained.net, [])
     strategy = _with_net(logging, trained.net)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,17 @@ from fusion.strategy import load_strategy
 
 URLS = ("duckdb://", "postgresql://", "postgres://")
 PART_ROWS = 200_000  # requests read at once
+
+
+def add_session_arguments(parser: argparse.ArgumentParser) -> None:
+    """How an event store's requests become sessions."""
+    parser.add_argument(
+        "--gap-s", type=float, default=1800.0, help="with an event store: a pause this long ends a session (default: %(default)s)"
+    )
+    parser.add_argument("--step-limit", type=int, help="with an event store: pages after which a session is cut, not left")
+    parser.add_argument(
+        "--gaps", choices=("error", "drop"), default="error", help="sessions that lack a page (default: %(default)s)"
+    )
 
 
 def open_transitions(

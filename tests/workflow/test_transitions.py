@@ -30,6 +30,7 @@ from serving.release import Release
 from simulator.traffic import traffic
 from simulator.world import World
 from tests.serving.fakes import Ids
+from workflow.cli import main
 from workflow.policy_state import state_of
 from workflow.transitions import open_transitions, read_transitions
 
@@ -162,6 +163,32 @@ def test_a_url_is_read_into_a_folder_of_maps(logged: Logged, tmp_path: Path) -> 
     assert len(open_transitions(str(tmp_path / "t"), tmp_path / "unused")) == len(table)
     with pytest.raises(ConfigError, match="name the policy that explored"):
         open_transitions(logged.url, tmp_path / "t")
+
+
+def test_train_policy_learns_from_a_service_s_own_events(
+    logged: Logged, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """store -> transitions -> learner -> artefact; the new policy keeps the old one's formula and state, and serves."""
+    logged.store.close()
+    artefacts = logged.artefact.path.parents[2]
+    told = [
+        "train-policy",
+        "--log",
+        logged.url,
+        "--policy",
+        "strategy/explore",
+        "--artefacts",
+        str(artefacts),
+        "--name",
+        "learned",
+    ]
+    told += ["--algorithm", "bc", "--updates", "20", "--out", str(tmp_path / "out")]
+    assert main([*told, "--reward", "{act: {click: 0.3, like: 1.0}, stay: {watch_s: 0.01}}"]) == 0
+    learned, logging = load_policy(ArtefactStore(artefacts).find("strategy/learned")), load_policy(logged.artefact)
+    assert (learned.state.names, learned.ranges, learned.exploration) == (logging.state.names, logging.ranges, None)
+    capsys.readouterr()
+    assert main(told) == 2
+    assert "name the policy that explored and its reward" in capsys.readouterr().err
 
 
 def test_what_cannot_be_learned_from_is_one_clear_error(world: World, tmp_path: Path) -> None:
