@@ -11,7 +11,7 @@ from core.errors import ConfigError
 from core.events import SCORE
 from core.logs import LoggedDataset
 from fusion.formula import Formula
-from fusion.strategy import FormulaStrategy, publish
+from fusion.strategy import FormulaStrategy, Publishable, publish
 from serving.published import publish_release
 from workflow.data import add_store_argument, mapping_option, store_of
 from workflow.tables import table
@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--formula", metavar="TEXT", help="such as 'w_click * click + w_like * like'")
     parser.add_argument("--weights", metavar="YAML", help="a number for every parameter, such as '{w_click: 1, w_like: 20}'")
     parser.add_argument("--ranker", metavar="LABEL", help="the ranker whose scores it fuses: ranker/NAME or ranker/NAME/vN")
+    parser.add_argument(
+        "--explore", metavar="FILE.yaml", help="explore around the weights: the policy's state, ranges and exploration"
+    )
     parser.add_argument("--release", metavar="NAME", help="instead: pin --ranker, --strategies and --default as release/NAME")
     parser.add_argument("--strategies", metavar="YAML", help="of a release, such as '{hand_set: strategy/hand_set}'")
     parser.add_argument("--default", metavar="KEY", help="of a release: the strategy outside every experiment")
@@ -53,7 +56,12 @@ def run(args: argparse.Namespace) -> str:
     weights = mapping_option("--weights", args.weights)
     ranker = store.find(args.ranker)
     tasks = [task["name"] for task in ranker.read_json("encoder.json")["spec"]["tasks"]]
-    strategy = FormulaStrategy(Formula.parse(args.formula, tasks=tasks, params=list(weights)), weights)
+    formula = Formula.parse(args.formula, tasks=tasks, params=list(weights))
+    strategy: Publishable = FormulaStrategy(formula, weights)
+    if args.explore:
+        from workflow.exploring import exploring  # here: a policy's network needs torch
+
+        strategy = exploring(args.explore, formula, weights)
     artefact = publish(store, args.name, strategy, ranker=ranker.label, seed=args.seed)
     return f"{artefact.path}: {args.formula} over {ranker.label}"
 
