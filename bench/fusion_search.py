@@ -2,7 +2,7 @@
 
 One evaluation computes the log-sum formula (10 free parameters) on every row and the exact AUC of every user for three labels.
 Beside it: one sort of the same rows within users by the same kernel, numpy's lexsort, scikit-learn's roc_auc_score user by
-user (a sample of users, scaled up), and 1,000 parameter vectors in one call.
+user (a sample of users, scaled up), and 1,000 parameter vectors in one call. Last, how long hostile texts take to be refused.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from sklearn.metrics import roc_auc_score
 
 from bench.harness import Bench, Cell, interleave, ratio, timed
 from core.arrays import Floats, Ints
+from core.errors import ConfigError
 from core.logs import LoggedDataset
 from core.tasks import TaskSet, TaskSpec
+from fusion.formula import Formula
 from fusion.formula.families import log_sum
 from fusion.jit import parallel, prange, threads
 from fusion.search import Evaluator, Objective, Panel, gauc
@@ -25,6 +27,17 @@ from fusion.search.kernel import _order
 TASKS = TaskSet([TaskSpec(name) for name in ("click", "long_view", "like", "follow", "comment")])
 LABELS = {"click": 0.44, "long_view": 0.31, "like": 0.017}
 N_THREADS = 2
+HOSTILE = {
+    "attribute access": "click.__class__.__bases__",
+    "a call of Python": "__import__('os').system('true')",
+    "a tower of powers": "click + 9 ** 9 ** 9 ** 9",
+    "a power of 1e300": "click ** 1e300",
+    "10,000 parentheses": "(" * 10_000 + "click" + ")" * 10_000,
+    "1,990 characters of parentheses": "(" * 992 + "click" + ")" * 992,
+    "a chain of 400 sums": "+".join(["like"] * 399) + "+ (",
+    "a Cyrillic letter": "\u0441lick + like",
+    "a fullwidth parenthesis": "log\uff08click)",
+}
 
 
 def main() -> None:
@@ -63,7 +76,23 @@ def main() -> None:
     bench.figure("ratio_to_sklearn", sklearn_s / one.median)
     bench.figure("batched_speedup", one.median / batched)
     bench.note("evals_per_s", f"one vector a call; {1 / batched:.0f} a second when {n_vectors:,} go in one call")
+    refusals = [[what, _refusal_ms(text)] for what, text in HOSTILE.items()]
+    bench.table(["hostile formula", "ms to refuse it"], refusals, title="formulas from untrusted hands; the goal is 10 ms")
     bench.finish()
+
+
+def _refusal_ms(text: str) -> float:
+    """The slowest of 20 refusals."""
+    worst = 0.0
+    for _ in range(20):
+        start = time.perf_counter()
+        try:
+            Formula.parse(text, tasks=TASKS.names)
+            raise AssertionError(f"{text[:40]!r} was taken for a formula")
+        except ConfigError:  # its position is asserted in tests/fusion/test_grammar.py
+            pass
+        worst = max(worst, time.perf_counter() - start)
+    return worst * 1e3
 
 
 def make_log(n_rows: int, n_users: int, seed: int = 0) -> LoggedDataset:

@@ -99,6 +99,12 @@ class Plan(PlanValues):
         named += [bucket.strategy for experiment in self.experiments.values() for bucket in experiment.buckets]
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
+    @property
+    def formulas(self) -> dict[str, Mapping[str, Any]]:
+        """Formulas that the plan itself holds, by the strategy name of their bucket."""
+        buckets = [bucket for experiment in self.experiments.values() for bucket in experiment.buckets]
+        return {str(b.strategy): b.formula for b in buckets if b.formula is not None}
+
     @cached_property
     def assigner(self) -> Assigner:
         """The plan compiled for assignment; made once."""

@@ -28,7 +28,8 @@ from experiment.targeting import AttributeKind, Target, check_attributes
 _TOP = {"version", "name", "default_strategy", "holdout", "attributes", "layers", "metrics"}
 _LAYER = {"name", "unit", "seed", "experiments"}
 _EXPERIMENT = {"name", "range", "coverage", "unit", "seed", "target", "buckets", "force", "switchback", "analysis"}
-_BUCKET = {"name", "weight", "strategy", "settings"}
+_BUCKET = {"name", "weight", "strategy", "formula", "settings"}
+_FORMULA = {"text", "weights", "context", "nonfinite"}
 _HOLDOUT = {"share", "unit", "seed", "strategy"}
 _ANALYSIS = set(Analysis.__dataclass_fields__)
 _SLACK = 1e-9
@@ -120,7 +121,7 @@ class _Reader:
         low, high = self._range(value.get("range", [0.0, 1.0]), where)
         coverage = self._number(value.get("coverage", 1.0), f"{where}: coverage", 0.0, 1.0)
         unit = self._unit(value.get("unit", layer_unit), where)
-        buckets = self._buckets(value.get("buckets"), where)
+        buckets = self._buckets(value.get("buckets"), name, where)
         names = [bucket.name for bucket in buckets]
         target = None
         if value.get("target") is not None:
@@ -144,19 +145,25 @@ class _Reader:
         seed = str(value.get("seed", name))
         return Experiment(name, tuple(buckets), low, high, coverage, unit, seed, target, forced, switchback, analysis)
 
-    def _buckets(self, value: Any, where: str) -> list[Bucket]:
+    def _buckets(self, value: Any, experiment: str, where: str) -> list[Bucket]:
         buckets = []
         for row in self._list(value, f"{where}: buckets"):
             if not self._mapping(row, f"{where}: a bucket", _BUCKET):
                 continue
             name = self._name(row, f"{where}: bucket")
             weight = self._number(row.get("weight"), f"{where}: bucket {name!r}: weight", 0.0, 1.0)
-            strategy = self._strategy(row.get("strategy"), f"{where}: bucket {name!r}")
+            formula = self._formula(row, f"{where}: bucket {name!r}")
+            if formula is None:
+                strategy = self._strategy(row.get("strategy"), f"{where}: bucket {name!r}")
+            else:
+                strategy = f"{experiment}.{name}"
+                if self.strategies is not None and strategy in self.strategies:
+                    self._add(f"{where}: bucket {name!r}: a strategy {strategy!r} is served already; rename the bucket")
             settings = row.get("settings") or {}
             if not isinstance(settings, Mapping):
                 self._add(f"{where}: bucket {name!r}: settings {settings!r} must map names to values")
                 settings = {}
-            buckets.append(Bucket(name, weight, strategy, dict(settings)))
+            buckets.append(Bucket(name, weight, strategy, dict(settings), formula))
         if not buckets:
             self._add(f"{where} has no buckets; give at least one with a name and a weight")
         self._unique([bucket.name for bucket in buckets], f"{where}: bucket")
@@ -166,6 +173,25 @@ class _Reader:
         elif buckets and total < 0.999:
             self._add(f"{where}: bucket weights sum to {total:.6g}, under 1; raise them to 1 and use coverage for less traffic")
         return buckets
+
+    def _formula(self, row: Mapping[str, Any], where: str) -> Mapping[str, Any] | None:
+        """The shape of a formula in the plan; its names are checked where the tasks are known, when it is served."""
+        value = row.get("formula")
+        if value is None or not self._mapping(value, f"{where}: formula", _FORMULA):
+            return None
+        if row.get("strategy") is not None:
+            self._add(f"{where} has a strategy and a formula; keep one")
+        text, weights, nonfinite = value.get("text"), value.get("weights") or {}, value.get("nonfinite", "error")
+        if not isinstance(text, str) or not text.strip():
+            self._add(f"{where}: formula text {text!r} must be a text such as 'w * click + like'")
+        if not isinstance(weights, Mapping) or not all(isinstance(k, str) and _is_number(v) for k, v in weights.items()):
+            self._add(f"{where}: formula weights {weights!r} must map every parameter to a finite number")
+            weights = {}
+        if nonfinite != "error" and not _is_number(nonfinite):
+            self._add(f"{where}: formula nonfinite {nonfinite!r} must be error or a finite number")
+        context = [str(name) for name in self._list(value.get("context"), f"{where}: formula context")]
+        plain = {str(name): float(weight) for name, weight in weights.items()}
+        return {"text": str(text), "weights": plain, "context": context, "nonfinite": nonfinite}
 
     def _switchback(self, value: Any, unit: str, where: str) -> Switchback | None:
         if (value is None) != (unit != "switchback"):
@@ -302,3 +328,7 @@ class _Reader:
     def _add(self, problem: str) -> None:
         if problem not in self.problems:
             self.problems.append(problem)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -16,12 +16,19 @@ HELD_OUT, IN_TRAFFIC = "held_out", "in_traffic"
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """An arm: its share of the experiment, the strategy it serves, and free settings for layers that decide something else."""
+    """An arm: its share of the experiment, the strategy it serves, and free settings for layers that decide something else.
+
+    Args:
+        strategy: A published strategy's name, or for an arm with a formula of its own `experiment.bucket`.
+        formula: `text`, `weights` by parameter, `context` names, and `nonfinite` ("error" or a number), when the plan itself
+            holds it.
+    """
 
     name: str
     weight: float
     strategy: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    formula: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from core.arrays import AnyArray
@@ -10,6 +10,7 @@ from core.artefacts import Artefact, tensors
 from core.scores import ScoreTable
 from fusion.calibrate import SCENARIO, Calibration
 from fusion.formula import Formula
+from fusion.formula.explain import explain
 from fusion.formula.families import weighted_sum_of
 from fusion.fused import NO_CONTEXT, Fused
 
@@ -45,10 +46,37 @@ class FormulaStrategy:
             DataError: The context lacks a name, or a result is not finite and the formula declares no floor.
         """
         if self.calibration is not None:
-            scenario = context.get(SCENARIO)
-            scores = self.calibration.apply(scores, self.formula.tasks, scenario=None if scenario is None else str(scenario))
+            scores = self._calibrated(scores, context)
         final, n_nonfinite = self.formula.final(scores, self._params, context)
         return Fused(final, dict(self.weights), 1.0, n_nonfinite)
+
+    @classmethod
+    def from_plain(cls, value: Mapping[str, Any], tasks: Sequence[str]) -> Self:
+        """A strategy from a formula as a person writes it: `text`, and if it has them `weights`, `context`, `nonfinite`.
+
+        Raises:
+            ConfigError: The text is not a formula over these names; the error names the position.
+
+        >>> plain = {"text": "w * click + hour", "weights": {"w": 2.0}, "context": ["hour"]}
+        >>> FormulaStrategy.from_plain(plain, ["click", "like"]).formula
+        Formula('w * click + hour')
+        """
+        weights = value.get("weights") or {}
+        formula = Formula.parse(
+            value["text"],
+            tasks=tasks,
+            params=list(weights),
+            context=value.get("context") or (),
+            nonfinite=value.get("nonfinite", "error"),
+        )
+        return cls(formula, weights)
+
+    def explain(self, scores: ScoreTable, item: int, context: Mapping[str, Any] = NO_CONTEXT) -> Mapping[str, float]:
+        """One item's contribution by task, and `base`: they add up to its final, or to log(final) for a product."""
+        if self.calibration is not None:
+            scores = self._calibrated(scores, context)
+        found = explain(self.formula, scores, item, self.weights, context)
+        return {"base": found.base, **found.contributions}
 
     def to_files(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Configuration and files for an artefact."""
@@ -57,6 +85,11 @@ class FormulaStrategy:
             return config, {}
         about, arrays = self.calibration.to_arrays()
         return {**config, "calibration": about}, {"calibration.safetensors": tensors(arrays)}
+
+    def _calibrated(self, scores: ScoreTable, context: Mapping[str, Any]) -> ScoreTable:
+        assert self.calibration is not None, "asked for only where there is one"
+        scenario = context.get(SCENARIO)
+        return self.calibration.apply(scores, self.formula.tasks, scenario=None if scenario is None else str(scenario))
 
     @classmethod
     def from_artefact(cls, artefact: Artefact) -> Self:

@@ -43,6 +43,10 @@ class SegmentedFormula:
         """Final scores for the candidates of one request; see `FormulaStrategy.fuse`."""
         return self.segments.get(str(context.get(self.column)), self.overall).fuse(scores, context)
 
+    def explain(self, scores: ScoreTable, item: int, context: Mapping[str, Any] = NO_CONTEXT) -> Mapping[str, float]:
+        """One item's contribution by task; see `FormulaStrategy.explain`."""
+        return self.segments.get(str(context.get(self.column)), self.overall).explain(scores, item, context)
+
     def to_files(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Configuration and files for an artefact."""
         config, files = self.overall.to_files()

@@ -15,7 +15,7 @@ from core.errors import ConfigError, DataError, ScorefusionError
 from core.events import Request
 from core.logs import LoggedDataset
 from experiment.plan import Plan
-from fusion.strategy import load_strategy
+from fusion.strategy import FormulaStrategy, load_strategy
 from ranker.predictor import Encoded, Predictor
 from serving.engine import Assignment, Engine
 from serving.features import FeatureTables
@@ -105,15 +105,17 @@ def load(settings: Settings) -> Loaded:
     users = LoggedDataset.from_parquet(settings.resolve(settings.users))
     tables = load_tables(settings, predictor, users)
     plan = load_plan(settings)
+    inline = inline_strategies(plan, predictor.scored)
     release = Release(
         ScoringPredictor(predictor),
         tables,
-        strategies,
+        {**strategies, **inline},
         (plan.plan.default_strategy if plan is not None else None) or settings.default_strategy,
         {
             **({"release": published.label} if published else {}),
             "ranker": ranker.label,
             **{name: artefact.label for name, artefact in artefacts.items()},
+            **{name: f"plan/v{plan.version}" for name in inline if plan is not None},
         },
         {name: _kind(artefact.config) for name, artefact in artefacts.items()},
         profiles(users, [column for strategy in strategies.values() for column in getattr(strategy, "user_columns", ())]),
@@ -202,6 +204,17 @@ def load_plan(settings: Settings) -> ServedPlan | None:
     settings, _ = named(settings)
     plan = Plan.from_yaml(settings.resolve(settings.plan), strategies=list(settings.strategies))
     return ServedPlan(plan, plan.version)
+
+
+def inline_strategies(plan: ServedPlan | None, tasks: Sequence[str]) -> dict[str, FormulaStrategy]:
+    """The formulas that the plan's buckets hold themselves, over the ranker's tasks."""
+    found = {}
+    for name, value in (plan.plan.formulas if plan is not None else {}).items():
+        try:
+            found[name] = FormulaStrategy.from_plain(value, tasks)
+        except ConfigError as error:
+            raise ConfigError(f"plan: bucket {name}: {error}") from error
+    return found
 
 
 def warm_up(engine: Engine, tables: FeatureTables, n: int = 200) -> None:
