@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calibrate", choices=METHODS, default="isotonic", help="default: %(default)s")
     parser.add_argument("--calibrate-by-scenario", action="store_true", help="again within each scenario that has the rows")
     parser.add_argument("--by", metavar="COLUMN", help="weights of their own in each scenario or cohort, such as scenario")
+    parser.add_argument("--min-users", type=int, default=100, help="--by: fewer share the weights of all (default: %(default)s)")
     parser.add_argument("--searcher", choices=list(SEARCHERS), default="cem", help="default: %(default)s")
     parser.add_argument("--trials", type=int, default=1024, help="default: %(default)s")
     parser.add_argument("--guardrails", metavar="YAML", help="how much a GAUC may lose, such as '{gauc_click: 0.01}'")
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> str:
 
     out = Path(args.out) if args.out else None
     if args.by:
-        found = search_segments(search_one, earlier, later, column=args.by, folder=out, seed=args.seed)
+        found = search_segments(search_one, earlier, later, column=args.by, min_users=args.min_users, folder=out, seed=args.seed)
         return _by_segment(found, args, store, ranker)
     result = search_one(earlier, later, out)
     print(result_table(result))

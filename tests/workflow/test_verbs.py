@@ -69,6 +69,29 @@ def test_search_publishes_the_choice_and_its_control(world: Path, capsys: pytest
     result = json.loads((world / "search" / "result.json").read_text())
     assert result["value_search"] >= result["random200"]["search"] - 0.05
     assert len(LoggedDataset.from_parquet(world / "search" / "trials.parquet")) == 32
+    assert set(result["gains_heldout"]) == {"mtf_gauc", "gauc_click", "gauc_like"}
+    assert result["directions"]["click"] in ("up", "constant")
+    assert "Pareto front" in (world / "search" / "report.html").read_text()[-200_000:]
+
+
+def test_search_finds_weights_by_segment_over_calibrations_by_scenario(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scored = LoggedDataset.from_parquet(world / "scored.parquet")
+    _, user = np.unique(scored["user_id"].astype(str), return_inverse=True)
+    cohort = np.array(["old", "new"], dtype=object)[user % 2]
+    page = np.where(user % 3 == 0, "search", "feed").astype(object)
+    scored.with_columns({"cohort": cohort, "scenario": page}).to_parquet(world / "segments.parquet")
+    where = ["--log", str(world / "segments.parquet"), "--out", str(world / "segments"), "--name", "by_cohort", "--by", "cohort"]
+    where += ["--min-users", "20"]
+    more = ["--calibrate-by-scenario", "--objective", "ndcg", "--k", "5", "--guardrails", "{ndcg5_click: 0.2}"]
+    assert main([*search_arguments(world), *where, *more]) == 0
+    assert "2 segments of cohort; gain over one set of weights on later days" in capsys.readouterr().out
+    artefact = ArtefactStore(world / "artefacts").load("strategy", "by_cohort")
+    assert artefact.config["strategy"] == "segmented_formula"
+    assert set(artefact.config["segments"]) == {"old", "new"}
+    assert any("@feed" in name for name in artefact.config["calibration"])
+    assert (world / "segments" / "segments.html").exists()
+    assert main([*search_arguments(world), "--by", "nope"]) == 2
+    assert "no column 'nope'" in capsys.readouterr().err
 
 
 def test_evaluate_writes_what_it_prints(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
