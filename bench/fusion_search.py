@@ -76,7 +76,7 @@ def main() -> None:
     bench.figure("ratio_to_sklearn", sklearn_s / one.median)
     bench.figure("batched_speedup", one.median / batched)
     bench.note("evals_per_s", f"one vector a call; {1 / batched:.0f} a second when {n_vectors:,} go in one call")
-    refusals = [[what, _refusal_ms(text)] for what, text in HOSTILE.items()]
+    refusals: list[list[Cell]] = [[what, _refusal_ms(text)] for what, text in HOSTILE.items()]
     bench.table(["hostile formula", "ms to refuse it"], refusals, title="formulas from untrusted hands; the goal is 10 ms")
     bench.finish()
 
