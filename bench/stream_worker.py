@@ -67,7 +67,6 @@ def write(path: Path, n: int) -> None:
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Write, train one epoch, measure."""
     n, folder = int((argv or sys.argv[1:])[0]), Path((argv or sys.argv[1:])[1])
-    torch.set_num_threads(2)
     path = folder / "log.parquet"
     write(path, n)
     valid = LoggedDataset(rows(20_000, n + 1))
@@ -87,4 +86,5 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(2)
     main()

@@ -13,7 +13,8 @@ COLOURS = ("#2c5f8a", "#c2571a", "#3f7d4e", "#8a4f9e", "#b03a48", "#6b6b3a", "#3
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1c2733;background:#fff;max-width:1120px;margin:2rem auto;padding:0 1.25rem}
 h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2.2rem 0 .2rem}p{margin:.2rem 0 .6rem;color:#4a5866;max-width:75ch}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.25rem .9rem .25rem 0;text-align:right}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+th,td{padding:.25rem .9rem .25rem 0;text-align:right;white-space:nowrap}
 th:first-child,td:first-child{text-align:left}thead th{border-bottom:1px solid #aab4be;font-weight:600}
 .row{display:grid;grid-template-columns:repeat(auto-fit,minmax(330px,1fr));gap:.5rem}
 @media print{h2{break-after:avoid}.plot{break-inside:avoid}}

@@ -42,6 +42,7 @@ class Together:
             yield concatenated(parts)
 
 
+@pytest.mark.timeout(1200)  # three processes import torch and Ray anew, which a busy machine makes last
 def test_two_workers_make_the_model_of_one_process(local_cluster: None, tmp_path: Path) -> None:
     """Nine batches an epoch, two epochs, likes on clicked rows only: sums over both workers must be those over the batch."""
     two = train_workers(SPEC, "mmoe", train=TRAIN, valid=VALID, n_workers=2, config=CONFIG, checkpoints=tmp_path / "shared")
