@@ -1,5 +1,7 @@
 """Worlds: the rates and AUCs that were asked for come out, and extreme settings break nothing."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,6 +12,7 @@ from core.errors import DataError
 from simulator import SessionEnv, World, rollout
 from simulator.policies import constant, mixed_exploration
 from simulator.session import Sessions
+from simulator.settings import WorldSettings
 from simulator.streams import key
 from simulator.world import solve_intercept
 
@@ -146,52 +149,49 @@ def test_solve_intercept_hits_the_rate() -> None:
     assert (1 / (1 + np.exp(-logit - shift))).mean() == pytest.approx(0.03, abs=1e-6)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+EXTREMES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("click_rate", "leave_rate"), (1e-06, 1 - 1e-06)),
+    **dict.fromkeys(("click_spread_user", "click_spread_item", "watch_spread_user", "need_spread"), (0.0, 5.0)),
+    **dict.fromkeys(("duration_spread", "patience_spread", "activity_spread", "ranker_user_spread"), (0.0, 5.0)),
+    **dict.fromkeys(("popularity_power", "examine_power", "cold_noise", "boredom", "watch_finish"), (0.0, 8.0)),
+    **dict.fromkeys(("click_taste", "click_quality", "click_clickbait", "click_fresh", "clickbait_quality"), (-15.0, 15.0)),
+    **dict.fromkeys(("watch_duration", "watch_taste", "watch_quality", "watch_clickbait", "leave_fatigue"), (-8.0, 8.0)),
+    **dict.fromkeys(("regret_clickbait", "leave_satisfaction", "return_satisfaction"), (-50.0, 50.0)),
+    **dict.fromkeys(("clickbait_share", "new_share", "drift_share", "personal_share", "session_carry"), (0.0, 1.0)),
+    **dict.fromkeys(("duration_median_s", "watch_median_s", "long_view_s", "fresh_days", "return_days"), (0.001, 10000.0)),
+    "boredom_keep": (0.0, 1.0),
+    "satisfaction_keep": (0.0, 0.999),
+    "drift_period_days": (1e-3, 1e5),
+    "watch_noise": (1e-3, 5.0),
+    "personal_sharpness": (0.0, 50.0),
+    "cohort_taste": (0.0, 1.0),
+}
+
+
+def test_every_number_of_the_settings_has_its_extremes() -> None:
+    assert set(EXTREMES) == {f.name for f in fields(WorldSettings) if f.type == "float"}
+
+
+@settings(max_examples=14, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
-    rate=st.sampled_from([1e-6, 0.5, 1 - 1e-6]),
-    spread=st.sampled_from([0.0, 5.0]),
-    noise=st.sampled_from([1e-3, 5.0]),
-    duration=st.sampled_from([0.1, 1e4]),
-    regret=st.sampled_from([-50.0, 50.0]),
-    leave=st.sampled_from([1e-6, 0.999]),
-    power=st.sampled_from([0.0, 5.0]),
-    days=st.sampled_from([1e-3, 1e3]),
+    chosen=st.lists(st.sampled_from(sorted(EXTREMES)), min_size=4, max_size=12, unique=True),
+    high=st.lists(st.booleans(), min_size=12, max_size=12),
     action=st.sampled_from([-1.0, 0.0, 1.0]),
     n_candidates=st.sampled_from([6, 30]),
+    n_topics=st.sampled_from([1, 16]),
 )
 def test_extreme_settings_give_no_nan_and_no_negative_time(
-    rate: float,
-    spread: float,
-    noise: float,
-    duration: float,
-    regret: float,
-    leave: float,
-    power: float,
-    days: float,
-    action: float,
-    n_candidates: int,
+    chosen: list[str], high: list[bool], action: float, n_candidates: int, n_topics: int
 ) -> None:
-    world = World.make(
-        "default",
-        seed=1,
-        n_users=40,
-        n_items=60,
-        n_candidates=n_candidates,
-        click_rate=rate,
-        click_spread_user=spread,
-        click_spread_item=spread,
-        watch_noise=noise,
-        duration_median_s=duration,
-        regret_clickbait=regret,
-        leave_rate=leave,
-        popularity_power=power,
-        return_days=days,
-    )
+    extreme = {name: EXTREMES[name][at] for name, at in zip(chosen, high, strict=False)}
+    world = World.make("default", seed=1, n_users=40, n_items=60, n_candidates=n_candidates, n_topics=n_topics, **extreme)
     env = SessionEnv(world, 16)
     log = rollout(env, constant(np.full(env.n_params, action)), 24, seed=1)
     for name in log:
         if log[name].dtype.kind == "f" and name != "propensity":
             assert np.isfinite(log[name]).all(), name
     assert (log["watch_s"] >= 0).all()
+    assert (log["days_away"] >= -1).all()
     assert (np.diff(log["time_ms"])[np.diff(log["session"]) == 0] >= 0).all()
     assert np.isfinite(env.observer.see(env.sessions)).all()
+    assert np.isfinite(world.unit).all()
