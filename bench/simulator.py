@@ -51,6 +51,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         kept(work, "calibration", calibration).show(bench)
     if "orderings" in parts:
         all_orderings(bench, work)
+    left_out = [
+        *(part for part in PARTS if part not in parts),
+        *(preset for preset in ONLY if bench.figures.get(f"{preset}_headroom") is None),
+    ]
+    if left_out:
+        bench.note("left out", f"{', '.join(left_out)}: not measured in this run, their figures are null")
     bench.finish()
 
 

@@ -172,10 +172,11 @@ def test_every_number_of_the_settings_has_its_extremes() -> None:
     assert set(EXTREMES) == {f.name for f in fields(WorldSettings) if f.type == "float"}
 
 
-@settings(max_examples=14, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@pytest.mark.timeout(900)
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
-    chosen=st.lists(st.sampled_from(sorted(EXTREMES)), min_size=4, max_size=12, unique=True),
-    high=st.lists(st.booleans(), min_size=12, max_size=12),
+    chosen=st.lists(st.sampled_from(sorted(EXTREMES)), min_size=8, max_size=16, unique=True),
+    high=st.lists(st.booleans(), min_size=16, max_size=16),
     action=st.sampled_from([-1.0, 0.0, 1.0]),
     n_candidates=st.sampled_from([6, 30]),
     n_topics=st.sampled_from([1, 16]),
