@@ -32,10 +32,11 @@ def on_workers(n_workers: int) -> Driver:
         raise ConfigError(f"{n_workers} workers; give at least 1")
 
     def drive(study: Study, judge: Evaluator, progress: bool) -> None:
-        if not ray.is_initialized():
+        ours = not ray.is_initialized()
+        if ours:
             ray.init(num_cpus=n_workers, include_dashboard=False, log_to_driver=False, configure_logging=False)
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-        judge.n_threads = 1  # on the copies that travel; this process judges nothing
+        threads, judge.n_threads = judge.n_threads, 1  # on the copies that travel
         with (
             tempfile.TemporaryDirectory(prefix="scorefusion-tune-") as folder,
             tqdm(total=study.n_trials, desc=f"search by {study.searcher}", unit="trial", disable=not progress) as bar,
@@ -53,7 +54,12 @@ def on_workers(n_workers: int) -> Driver:
                 ),
                 run_config=tune.RunConfig(storage_path=folder, verbose=0),
             )
-            results = tuner.fit()
+            try:
+                results = tuner.fit()
+            finally:
+                judge.n_threads = threads
+                if ours:
+                    ray.shutdown()
         if slices.failed or results.errors:
             raise ScorefusionError(f"a search worker failed: {next(iter(results.errors), 'no reason given')}")
 
