@@ -55,13 +55,13 @@ def on_workers(n_workers: int) -> Driver:
                 run_config=tune.RunConfig(storage_path=folder, verbose=0),
             )
             try:
-                results = tuner.fit()
+                errors = tuner.fit().errors
             finally:
                 judge.n_threads = threads
                 if ours:
                     ray.shutdown()
-        if slices.failed or results.errors:
-            raise ScorefusionError(f"a search worker failed: {next(iter(results.errors), 'no reason given')}")
+        if slices.failed or errors:
+            raise ScorefusionError(f"a search worker failed: {next(iter(errors), 'no reason given')}")
 
     return drive
 
