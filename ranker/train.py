@@ -32,7 +32,7 @@ from ranker.ranking import RankingLoss
 from ranker.targets import Scale, observed, require_both_classes
 from ranker.team import ALONE, Team
 
-__all__ = ["TrainConfig", "Trained", "fit", "fit_scales", "train"]
+__all__ = ["TrainConfig", "Trained", "fit", "fit_scales", "labelled", "train"]
 
 
 Prepare = Callable[[MultiTaskModel], None]
@@ -129,7 +129,7 @@ def train(
     return fit(
         source,
         encoder,
-        pack(encoder, _labelled(valid, spec.tasks, config), scales),
+        pack(encoder, labelled(valid, spec.tasks, config), scales),
         valid,
         model=model,
         scales=scales,
@@ -171,7 +171,7 @@ def fit(
     """
     options = dict(options or {})
     factors = _factors(encoder.spec.tasks, config)
-    valid = _labelled(valid, encoder.spec.tasks, config)
+    valid = labelled(valid, encoder.spec.tasks, config)
     with _seeded(seed):
         network = models.make(model, encoder.layout, encoder.spec.tasks, options)
     if weights is not None:
@@ -323,7 +323,7 @@ def _factors(tasks: TaskSet, config: TrainConfig) -> torch.Tensor:
     return torch.tensor([float(config.auxiliary.get(name, 1.0)) for name in tasks.names])
 
 
-def _labelled(valid: LoggedDataset, tasks: TaskSet, config: TrainConfig) -> LoggedDataset:
+def labelled(valid: LoggedDataset, tasks: TaskSet, config: TrainConfig) -> LoggedDataset:
     """The validation rows with labels of auxiliary tasks not observed where there are none."""
     absent = [n for name in config.auxiliary for n in (name, tasks[name].sample_space) if n is not None and n not in valid]
     return valid.with_columns({name: np.full(len(valid), np.nan) for name in absent}) if absent else valid

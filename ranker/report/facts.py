@@ -18,7 +18,7 @@ from ranker.losses import TaskLosses
 from ranker.models.base import MultiTaskModel
 from ranker.report.inside import attention_of_one, attention_tables, selection, utilisation
 from ranker.targets import observed
-from ranker.train import Trained
+from ranker.train import Trained, labelled
 
 N_BINS = 15
 
@@ -32,6 +32,7 @@ def facts(trained: Trained, log: LoggedDataset, *, max_rows: int = 20_000, seed:
     """
     if len(log) > max_rows:
         log = log.take(np.sort(np.random.default_rng(seed).permutation(len(log))[:max_rows]))
+    log = labelled(log, trained.encoder.spec.tasks, trained.config)
     rows = pack(trained.encoder, log.require(trained.encoder.spec.columns()), trained.scales)
     predictions = trained.predictor.predict(log)
     value = {

@@ -12,6 +12,7 @@ from ranker.checks import example_log, example_spec
 from ranker.datasets import DATA_SET, join
 from ranker.encoder import Encoder
 from ranker.features import FeatureSpec
+from ranker.report import facts
 from ranker.train import TrainConfig, Trained, train
 
 TASKS = TaskSet([TaskSpec("click"), TaskSpec("buy"), TaskSpec("grade", "multiclass", level="user", n_classes=3)])
@@ -163,6 +164,7 @@ def test_validation_rows_may_lack_an_auxiliary_label() -> None:
     config = TrainConfig(epochs=1, batch_size=32, auxiliary={"buy": 1.0})
     trained = train(SPEC, "mmoe", train=whole(), valid=some(whole(100, 1), "buy"), config=config, progress=False)
     assert trained.metrics["buy"] == {"n": 0.0}
+    assert facts(trained, some(whole(100, 1), "buy"))["calibration"]["buy"]["n"] == []
     with pytest.raises(DataError, match="'buy' needs column 'buy'"):
         train(SPEC, "mmoe", train=whole(), valid=some(whole(100, 1), "buy"), progress=False)
 
