@@ -13,10 +13,11 @@ import numpy as np
 from core.artefacts import Artefact
 from core.errors import ConfigError
 from fusion.formula.families import weighted_sum_of
+from fusion.policy.learner.least_squares import least_squares
 from fusion.policy.learner.non_rl import SEARCHES
 from fusion.policy.learner.recipes import OURS
 from fusion.policy.learner.registry import ALGORITHMS
-from fusion.policy.learner.trainer import Trained, train
+from fusion.policy.learner.trainer import Trained, columns_of, fingerprint, train
 from fusion.policy.networks import PolicyNet
 from fusion.policy.report import PolicyReport, Table, mean_weights
 from fusion.policy.reward import Reward
@@ -32,11 +33,14 @@ from workflow.policy_world import EXPLORATIONS, GATE, Acting, Ground
 from workflow.tables import table
 from workflow.transitions import add_session_arguments, open_transitions
 
+SOLVED = "least_squares"
+LEARNERS = (SOLVED, *ALGORITHMS)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     add_store_argument(parser)
-    parser.add_argument("--algorithm", choices=[*ALGORITHMS, *SEARCHES], default="td3_bc", help="default: %(default)s")
+    parser.add_argument("--algorithm", choices=[*LEARNERS, *SEARCHES], default=SOLVED, help="default: %(default)s")
     parser.add_argument("--world", metavar="PRESET", help="log and judge in this simulated world: a preset or a .yaml file")
     parser.add_argument("--log", metavar="DIR|URL", help="learn from a transition table or an event store instead")
     parser.add_argument("--policy", metavar="LABEL", help="with --log: the published policy that explored; its formula is kept")
@@ -66,10 +70,8 @@ def run(args: argparse.Namespace) -> str:
 
 
 def _from_log(args: argparse.Namespace) -> str:
-    if args.algorithm not in ALGORITHMS:
-        raise ConfigError(
-            f"--algorithm {args.algorithm} plays and needs --world; from a log learn one of {', '.join(ALGORITHMS)}"
-        )
+    if args.algorithm not in LEARNERS:
+        raise ConfigError(f"--algorithm {args.algorithm} plays and needs --world; from a log learn one of {', '.join(LEARNERS)}")
     if args.policy is None:
         raise ConfigError("--log needs --policy, the published policy that explored: the new one keeps its formula and state")
     store = store_of(args)
@@ -131,6 +133,8 @@ def _rounds(args: argparse.Namespace, ground: Ground) -> tuple[Trained, Transiti
 
 
 def _train(args: argparse.Namespace, rows: Transitions, turn: int) -> Trained:
+    if args.algorithm == SOLVED:
+        return _solve(args, rows)
     settings: dict[str, Any] = dict(OURS[args.algorithm]) if args.recipe == "ours" else {}
     known = ALGORITHMS[args.algorithm].DEFAULTS
     gate = [name for name in GATE if any(column.startswith(name) for column in rows.obs_names)]
@@ -139,6 +143,15 @@ def _train(args: argparse.Namespace, rows: Transitions, turn: int) -> Trained:
     settings |= mapping_option("--settings", args.settings)
     folder = Path(args.out) / f"{args.algorithm}-{turn}"
     return train(rows, args.algorithm, settings=settings, n_updates=args.updates, seed=args.seed, folder=folder)
+
+
+def _solve(args: argparse.Namespace, rows: Transitions) -> Trained:
+    settings: dict[str, Any] = {"gate": list(GATE), **mapping_option("--settings", args.settings)}
+    unknown = sorted(set(settings) - {"gate", "gamma", "trace", "ridge_common", "ridge_gate", "ridge_value", "rounds"})
+    if unknown:
+        raise ConfigError(f"--settings: {SOLVED} has no setting {unknown[0]!r}")
+    net = least_squares(rows, **{**settings, "gate": columns_of(settings["gate"], rows.obs_names)})
+    return Trained(SOLVED, settings, net, (), "ok", 0, 0.0, args.seed, fingerprint(rows))
 
 
 def concatenated(parts: list[Transitions]) -> Transitions:

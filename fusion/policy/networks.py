@@ -304,7 +304,45 @@ class Bcq(PolicyNet):
         return {"kind": self.kind, **sizes, **choice, "gate": self.gate, "ranges": self.ranges}
 
 
-NETS: Mapping[str, type[PolicyNet]] = {"constant": Constant, "actor": Actor, "bcq": Bcq}
+class Direction(PolicyNet):
+    """Weights in proportion to b(s), linear in some columns of the state: what a direction critic likes best.
+
+    b is measured in shares of each weight's largest value. Its negative part (for a weight from 0 to 1) is cut, the largest part
+    that is left becomes 1: scale changes no ranking. Where nothing is left, the middle of the ranges.
+    """
+
+    kind = "direction"
+    gate: Tensor
+    low: Tensor
+    high: Tensor
+    tilt: Tensor
+
+    def __init__(self, n_obs: int, n_params: int, gate: Sequence[int], ranges: Sequence[Sequence[float]]) -> None:
+        super().__init__()
+        self.n_obs, self.n_params, self.ranges = n_obs, n_params, [list(bounds) for bounds in ranges]
+        low, high = torch.tensor(self.ranges, dtype=torch.float32)
+        largest = torch.maximum(low.abs(), high.abs())
+        self.register_buffer("gate", torch.tensor(list(gate), dtype=torch.int64))
+        self.register_buffer("low", low / largest)
+        self.register_buffer("high", high / largest)
+        self.register_buffer("tilt", torch.zeros(len(gate) + 1, n_params))  # the constant last
+
+    def act(self, obs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """See `PolicyNet`."""
+        b = torch.addmm(self.tilt[-1], obs[:, self.gate], self.tilt[:-1])  # (B, P)
+        wanted = torch.where(((b < 0) & (self.low >= 0)) | ((b > 0) & (self.high <= 0)), torch.zeros_like(b), b)
+        size = wanted.abs().amax(1, keepdim=True)
+        weights = torch.minimum(torch.maximum(wanted / size.clamp(min=1e-12), self.low), self.high)
+        action = 2 * (weights - self.low) / (self.high - self.low) - 1
+        return torch.where(size > 1e-12, action, torch.zeros_like(action))
+
+    def to_config(self) -> dict[str, Any]:
+        """See `PolicyNet`."""
+        sizes = {"n_obs": self.n_obs, "n_params": self.n_params, "gate": self.gate.tolist()}
+        return {"kind": self.kind, **sizes, "ranges": self.ranges}
+
+
+NETS: Mapping[str, type[PolicyNet]] = {"constant": Constant, "actor": Actor, "bcq": Bcq, "direction": Direction}
 
 
 def build(config: Mapping[str, Any]) -> PolicyNet:

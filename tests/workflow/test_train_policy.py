@@ -71,9 +71,9 @@ def test_a_log_needs_the_policy_that_explored_and_then_keeps_its_formula(
     assert "--log needs --policy" in capsys.readouterr().err
     assert train(tmp_path, "--world", "default", "--algorithm", "hand_set") == 0
     label = "strategy/hand_set/v1"
-    assert train(tmp_path, "--log", str(tmp_path / "log"), "--policy", label, "--algorithm", "iql") == 0
+    assert train(tmp_path, "--log", str(tmp_path / "log"), "--policy", label) == 0
     store = ArtefactStore(tmp_path / "a")
-    first, second = (load_strategy(store.find(f"strategy/{name}")) for name in ("hand_set", "iql"))
+    first, second = (load_strategy(store.find(f"strategy/{name}")) for name in ("hand_set", "least_squares"))
     assert isinstance(first, PolicyStrategy)
     assert isinstance(second, PolicyStrategy)
     assert (first.formula.text, first.ranges) == (second.formula.text, second.ranges)
@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path: Path, capsys: pytest.Ca
     assert "give one of --world PRESET and --log DIR" in capsys.readouterr().err
     assert train(tmp_path, "--log", "x", "--algorithm", "cem") == 2
     assert "plays and needs --world" in capsys.readouterr().err
-    assert train(tmp_path, "--world", "default", "--settings", "{depth: 3}") == 2
+    assert train(tmp_path, "--world", "default", "--algorithm", "bc", "--settings", "{depth: 3}") == 2
     assert "unknown setting 'depth'" in capsys.readouterr().err
 
 

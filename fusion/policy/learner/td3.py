@@ -67,10 +67,13 @@ class Td3Learner(FusionLearner):
         return -self.judged(batch["state"], self.net.policy.mean_action(batch["state"])).mean()
 
     def judged(self, state: Tensor, action: Tensor) -> Tensor:
-        """What the actor climbs, `[B]`: the first critic, or with `actor_critic: mean` the mean of all."""
+        """What the actor climbs, `[B]`: the first critic, or with `actor_critic: target` the mean of the slow ones."""
+        if self.net.settings["actor_critic"] == "target":
+            slow: Tensor = self.net.target_critics(state, action[:, None])[:, :, 0, 0]
+            return slow.mean(0)
         with frozen(self.net.critics):
-            q: Tensor = self.net.critics(state, action[:, None])[:, :, 0, 0]
-        return q[0] if self.net.settings["actor_critic"] == "first" else q.mean(0)
+            q: Tensor = self.net.critics(state, action[:, None])[0, :, 0, 0]
+        return q
 
 
 class Td3Config(FusionConfig):

@@ -79,7 +79,7 @@ def train(
         raise ConfigError(f"n_updates {n_updates} must be at least 1")
     config = configure(table, algorithm, settings, seed)
     run = {"algorithm": algorithm, "settings": config.settings, "seed": seed, "data": fingerprint(table)}
-    loop = Loop(config, table)
+    loop = Loop(cast(FusionLearner, config.build_learner()), table)
     history: list[dict[str, float]] = []
     seconds, status = 0.0, "ok"
     kept = Checkpoint(folder, run) if folder is not None else None
@@ -114,14 +114,9 @@ def train(
 class Loop:
     """One learner and its rows: draw, update, and make lambda-returns anew now and then."""
 
-    def __init__(self, config: FusionConfig, table: Transitions, *, rank: int = 0, n_workers: int = 1) -> None:
-        torch.set_num_threads(max(1, torch.get_num_threads()))
-        self.learner = cast(FusionLearner, config.build_learner())
-        self.start(table, rank=rank, n_workers=n_workers)
-
-    def start(self, table: Transitions, *, rank: int, n_workers: int) -> None:
-        """Give the learner its rows; worker `rank` of `n_workers` takes its part of every batch."""
-        self.rows = Rows(table)
+    def __init__(self, learner: FusionLearner, table: Transitions, *, rank: int = 0, n_workers: int = 1) -> None:
+        """Worker `rank` of `n_workers` takes its part of every batch; all draw the same batches."""
+        self.learner, self.rows = learner, Rows(table)
         self.learner.prepare(self.rows.columns)
         self.part = (rank, n_workers)
         self.draws = torch.Generator().manual_seed(int(self.learner.config.seed or 0) + 2)
@@ -177,7 +172,7 @@ def configure(table: Transitions, algorithm: str, settings: Mapping[str, Any] | 
     """The algorithm's configuration for a table; `gate` by name becomes column numbers."""
     changed = dict(settings or {})
     if changed.get("gate") is not None:
-        changed["gate"] = _columns(changed["gate"], table.obs_names)
+        changed["gate"] = columns_of(changed["gate"], table.obs_names)
     config = config_of(algorithm).fusion(**changed)
     shaped = config.shaped(table.n_obs, table.low.tolist(), table.high.tolist(), group_weights=table.group_weights.tolist())
     done: FusionConfig = shaped.debugging(seed=seed)
@@ -204,7 +199,8 @@ def fingerprint(table: Transitions) -> str:
     return digest.hexdigest()
 
 
-def _columns(gate: Sequence[Any], names: tuple[str, ...]) -> list[int]:
+def columns_of(gate: Sequence[Any], names: tuple[str, ...]) -> list[int]:
+    """Numbers of the observations that a gate names: by number, or by the beginning of their names."""
     found: list[int] = []
     for entry in gate:
         if isinstance(entry, int):
