@@ -220,14 +220,14 @@ def speed(bench: Bench, bed: Workbench) -> None:
             if python is None:
                 bench.note("batchrl_mtf_updates_vs_d3rlpy", "null: run `make peers` once, then this bench with --peers")
             else:
-                worker = Worker(python, "bench.peers.d3rlpy_worker", threads=1)
+                worker = peer = Worker(python, "bench.peers.d3rlpy_worker", threads=1)
                 columns = {"obs": rows.obs, "action": rows.action, "reward": rows.reward, "terminated": rows.terminated}
                 ends = np.r_[rows.session[1:] != rows.session[:-1], True] & ~np.asarray(rows.terminated)
-                np.savez(f"{folder}/rows.npz", **columns, timeout=ends)  # type: ignore[arg-type]  # numpy's stub wants bool first
+                np.savez(f"{folder}/rows.npz", **columns, timeout=ends)
                 worker.call(
                     "build", data=f"{folder}/rows.npz", threads=1, batch_size=256, n_samples=10, rho=0.15, hidden=[256, 256]
                 )
-                contestants["d3rlpy BCQ"] = lambda: n / float(worker.call("updates", n=n)["seconds"])  # type: ignore[union-attr]
+                contestants["d3rlpy BCQ"] = lambda: n / float(peer.call("updates", n=n)["seconds"])
             samples = interleave(contestants, rounds=5)
         except WorkerError as error:
             bench.note("batchrl_mtf_updates_vs_d3rlpy", str(error))

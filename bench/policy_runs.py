@@ -106,13 +106,13 @@ class Workbench:
         """The sessions of a judging seed; None is the oracle in weight space."""
         path = self.work / f"{self._key(f'judged-{name}-on-{seed}', [_digest(made)])}.npy"
         if not path.is_file():
-            options = {"n_sessions": self.plan.judge_sessions, "seed": 10_000 + seed}
+            n_sessions, number = self.plan.judge_sessions, 10_000 + seed
             if made is None:
                 hand = self.judged("hand_set", self.hand_set(), seed)
                 rho = float(hand.session_return.sum() / hand.pages.sum())
-                found = judge(self.ground.env, oracle_weights(self.ground.env, rho=rho), **options)
+                found = judge(self.ground.env, oracle_weights(self.ground.env, rho=rho), n_sessions=n_sessions, seed=number)
             else:
-                found = self.ground.judge(made.net, **options)
+                found = self.ground.judge(made.net, n_sessions=n_sessions, seed=number)
             rows = np.stack([found.session_return, found.pages, found.clicks, found.days_away])
             _write(path, lambda target: np.save(target, rows))
         return Judged(*np.load(path))
@@ -129,7 +129,7 @@ class Workbench:
         path = self.work / f"{self._key(name, settings)}.pt"
         if not path.is_file():
             made = make()
-            state = {"config": json.dumps(made.net.to_config()), "state": made.net.state_dict()}
+            state: dict[str, Any] = {"config": json.dumps(made.net.to_config()), "state": made.net.state_dict()}
             state |= {"status": made.status, "updates_per_s": made.updates_per_s}
             _write(path, lambda target: torch.save(state, target))
         kept = torch.load(path, weights_only=True)
