@@ -223,7 +223,8 @@ def speed(bench: Bench, bed: Workbench) -> None:
                 worker = peer = Worker(python, "bench.peers.d3rlpy_worker", threads=1)
                 columns = {"obs": rows.obs, "action": rows.action, "reward": rows.reward, "terminated": rows.terminated}
                 ends = np.r_[rows.session[1:] != rows.session[:-1], True] & ~np.asarray(rows.terminated)
-                np.savez(f"{folder}/rows.npz", **columns, timeout=ends)
+                keywords: dict[str, Any] = {**columns, "timeout": ends}
+                np.savez(f"{folder}/rows.npz", **keywords)
                 worker.call(
                     "build", data=f"{folder}/rows.npz", threads=1, batch_size=256, n_samples=10, rho=0.15, hidden=[256, 256]
                 )

@@ -21,7 +21,7 @@ def test_policies_and_judged_sessions_are_kept(tmp_path: Path) -> None:
     files = sorted(path.name for path in tmp_path.iterdir())
     again = Workbench("default", PLAN, tmp_path)
     net = again.learned("least_squares", "least_squares", {}, 1).net
-    obs = torch.rand(5, made.net.n_obs)  # type: ignore[arg-type]  # a module's attribute
+    obs = torch.rand(5, len(bed.ground.env.observer.names))
     assert torch.equal(net.act(obs), made.net.act(obs))
     assert np.array_equal(again.judged("least_squares-1", made, 11).session_return, judged.session_return)
     assert sorted(path.name for path in tmp_path.iterdir()) == files

@@ -24,8 +24,8 @@ OURS: Final[Mapping[str, Mapping[str, Any]]] = {
     "bc": {"hidden": [32], "batch_size": 512},
     "batchrl_mtf": {**_LINEAR, "rho": 0.3, "perturbation_lr": 1e-3},
     "unified_rl": {**_LINEAR, "actor_lr": 3e-3, "eta": 1.0, "lambda_": 0.5},
-    "td3": {**_LINEAR, "actor_lr": 3e-3, "actor_critic": "target"},
-    "td3_bc": {**_LINEAR, "actor_lr": 3e-3, "actor_critic": "target", "q_scale": "spread", "alpha": 0.1},
+    "td3": {**_LINEAR, "actor_lr": 3e-3},
+    "td3_bc": {**_LINEAR, "actor_lr": 3e-3, "q_scale": "spread", "alpha": 0.1},
     "cql_sac": {**_LINEAR, "actor_lr": 3e-3, "conservative": 0.1},
     "iql": {**_LINEAR, "actor_lr": 3e-3, "extraction": "gradient", "alpha": 10.0},
 }
