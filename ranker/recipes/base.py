@@ -47,8 +47,11 @@ class Recipe:
             return options
         if model in WITH_LEVELS:
             return options | {"levels": [[width] for width in hidden]}
+        if model in PER_LEVEL:
+            return options | {"hidden": list(hidden[:1])}
         return options | {"hidden": list(hidden)}
 
 
 WITH_LEVELS = ("ple", "ml_mmoe")  # architectures whose hidden widths are those of levels
+PER_LEVEL = ("aesm2",)  # whose hidden widths are those of each level: one layer, so that two levels are as deep as the others
 WITHOUT_HIDDEN = ("wide",)
