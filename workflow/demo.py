@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DIR", help="train, search and serve on real KuaiRand from this folder")
     parser.add_argument("--work", default="runs/demo", metavar="FOLDER", help="where everything is kept (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="default: %(default)s")
-    parser.add_argument("--users", type=int, default=3000, help="simulated users (default: %(default)s)")
+    parser.add_argument("--users", type=int, default=2000, help="simulated users (default: %(default)s)")
     parser.add_argument("--trials", type=int, default=512, help="trials of the search (default: %(default)s)")
 
 

@@ -99,7 +99,7 @@ class Simulated(Source):
     def recipe(self) -> Recipe:
         """A log of mixed exploration, so that the search sees more than one ranking."""
         env = SessionEnv(self.world, 32)  # few slots: the last ones to finish are a few busy users
-        some = np.arange(0, len(self.world.population), max(len(self.world.population) // 1000, 1))
+        some = np.arange(0, len(self.world.population), max(len(self.world.population) // 600, 1))
         explore = mixed_exploration(np.zeros(env.n_params, np.float32))
         log = rollout(env, explore, n_days=self.n_days, users=some, seed=self.seed, progress=True)
         self.world.save(self.work / "world")

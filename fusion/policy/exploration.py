@@ -128,6 +128,9 @@ class Exploration:
     Args:
         components: By name, with the share of requests each one draws for; shares sum to 1.
 
+    Attributes:
+        box: Half the width of the box that holds every action; NaN where actions are not boxed.
+
     >>> drawn = mixed().sample(np.zeros((2, 3)), np.random.default_rng(0))
     >>> drawn.action.shape, bool((np.abs(drawn.action) <= 1).all())
     ((2, 3), True)
@@ -140,10 +143,9 @@ class Exploration:
         if not self.names or (self.shares < 0).any() or abs(self.shares.sum() - 1) > 1e-9:
             raise ConfigError(f"exploration shares {self.shares.tolist()} must not be negative and sum to 1")
         self._edges = np.cumsum(self.shares)[:-1]
+        self.box = self._box()
 
-    @property
-    def box(self) -> float:
-        """Half the width of the box that holds every action; NaN where actions are not boxed."""
+    def _box(self) -> float:
         halves = [
             part.half if isinstance(part, Box) else np.nan for part, share in zip(self.parts, self.shares, strict=True) if share
         ]

@@ -112,6 +112,25 @@ class FittedWeights:
         return dict(zip(self.names, self.weights.tolist(), strict=True))
 
 
+def future(user: AnyArray, time: AnyArray, value: AnyArray, *, n_next: int = 3) -> Floats:
+    """The sum of `value` over the user's next `n_next` sessions, NaN where fewer follow: an outcome for `fit_weights`.
+
+    Args:
+        user, time, value: `[n_sessions]`: whose it was, when it began, and its dwell time, say.
+
+    >>> future(np.array([1, 1, 2, 1]), np.array([10, 30, 10, 20]), np.array([1.0, 4.0, 9.0, 2.0]), n_next=1).tolist()
+    [2.0, nan, nan, 4.0]
+    """
+    order = np.lexsort([time, user])
+    owner, total = np.asarray(user)[order], np.cumsum(np.asarray(value, float)[order])
+    last = np.arange(len(order)) + n_next
+    there = np.flatnonzero(last < len(order))
+    there = there[owner[last[there]] == owner[there]]
+    found = np.full(len(order), np.nan)
+    found[order[there]] = total[last[there]] - total[there]
+    return found
+
+
 def fit_weights(
     values: AnyArray, outcome: AnyArray, user: AnyArray, *, names: tuple[str, ...], n_bootstrap: int = 200, seed: int = 0
 ) -> FittedWeights:

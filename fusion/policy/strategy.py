@@ -58,6 +58,8 @@ class PolicyStrategy:
                 f"ranges are for {', '.join(self.ranges)}; the formula's parameters are {', '.join(formula.params)}"
             )
         self.low, self.high = np.array(list(self.ranges.values()), float).reshape(-1, 2).T
+        self._requires = formula.requires | set(state.tasks)
+        self._span = 0.5 * (self.high - self.low)
         if not (self.low < self.high).all():
             raise ConfigError(f"ranges {self.ranges} must each have their low below their high")
         self.fallback = dict(formula.check_params(fallback))
@@ -73,7 +75,7 @@ class PolicyStrategy:
     @property
     def requires(self) -> frozenset[str]:
         """The tasks the formula and the state read."""
-        return self.formula.requires | set(self.state.tasks)
+        return self._requires
 
     @property
     def user_columns(self) -> tuple[str, ...]:
@@ -89,9 +91,9 @@ class PolicyStrategy:
         """
         if self.calibration is not None:
             scores = self.calibration.apply(scores, [task for task in scores.tasks if task in self.requires])
-        missing = sorted(self.requires - set(scores.tasks))
-        if missing:
-            raise ConfigError(f"the policy needs task {missing[0]!r}; the scores hold {', '.join(scores.tasks)}")
+        if not self._requires.issubset(scores.tasks):
+            missing = min(self._requires - set(scores.tasks))
+            raise ConfigError(f"the policy needs task {missing!r}; the scores hold {', '.join(scores.tasks)}")
         if not len(scores):
             return Fused(np.zeros(0), self.fallback)
         try:
@@ -122,7 +124,7 @@ class PolicyStrategy:
 
     def weights(self, action: AnyArray) -> dict[str, float]:
         """The formula's parameters that an action `[n_params]` stands for."""
-        values: Floats = self.low + (np.asarray(action, float) + 1) * 0.5 * (self.high - self.low)
+        values: Floats = self.low + (np.asarray(action, float) + 1) * self._span
         return dict(zip(self.ranges, values.tolist(), strict=True))
 
     def action(self, weights: Mapping[str, float]) -> Floats32:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.errors import ConfigError, DataError
-from fusion.policy.reward import Reward, fit_weights
+from fusion.policy.reward import Reward, fit_weights, future
 
 REWARD = Reward(
     {"stickiness": {"watch_s": 0.02, "complete": 0.5}, "activeness": {"like": 1.0, "share": 2.0}}, {"activeness": 3.0}
@@ -51,6 +51,15 @@ def test_the_fit_recovers_the_weights_within_users() -> None:
     assert found.as_dict()["stickiness"] == pytest.approx(0.75, abs=0.02)
     across = np.linalg.lstsq(np.c_[values, np.ones(len(user))], outcome, rcond=None)[0]
     assert across[1] / across[:2].sum() > 0.4
+
+
+def test_the_future_of_a_session_is_the_next_ones() -> None:
+    user, time = np.array([1, 1, 1, 2, 2]), np.array([1, 2, 3, 1, 2])
+    assert future(user, time, np.array([1.0, 2.0, 4.0, 8.0, 16.0]), n_next=2).tolist()[:1] == [6.0]
+    assert np.isnan(future(user, time, np.ones(5), n_next=2)[1:]).all()
+    turned = np.array([4, 2, 0, 3, 1])
+    straight = future(user, time, np.arange(5.0), n_next=1)
+    np.testing.assert_array_equal(future(user[turned], time[turned], np.arange(5.0)[turned], n_next=1), straight[turned])
 
 
 def test_a_group_that_does_harm_gets_nothing() -> None:
