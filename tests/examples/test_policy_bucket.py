@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import json, sys
@@ -18,13 +20,14 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.timeout(900)
 def test_the_readout_finds_what_the_simulator_knows(tmp_path: Path) -> None:
     """In a process of its own, as ray must be started with its settings; the seeds are fixed, so it comes out the same."""
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(script), str(tmp_path / "work")]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=280)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=840)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.strip().splitlines()[-1])
     assert found["failed"] == 0
