@@ -65,7 +65,7 @@ def main(
     reward, weights = world.settings.reward, world.formula_weights(world.hand_set())
     hand_set = {task: weights[task] for task in TASKS}
     env = SessionEnv(world, 64)
-    log = rollout(env, mixed_exploration(np.zeros(env.n_params)), n_days=3, seed=seed)
+    log = rollout(env, mixed_exploration(np.zeros(env.n_params)), n_days=4, seed=seed)
     world.save(work)
     log.to_parquet(work / "log.parquet")
 

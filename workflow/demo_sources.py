@@ -32,7 +32,7 @@ from workflow.demo_policy import ALGORITHM, PolicyWorld, learn
 from workflow.online import Online
 
 N_CLIENTS = 8
-N_SESSIONS, N_UPDATES, N_JUDGED = 3000, 800, 600
+N_SESSIONS, N_UPDATES, N_JUDGED = 2000, 500, 600
 DEMO_WORLD = Path(__file__).parent / "demo_world.yaml"
 
 
@@ -98,8 +98,8 @@ class Simulated(Source):
 
     def recipe(self) -> Recipe:
         """A log of mixed exploration, so that the search sees more than one ranking."""
-        env = SessionEnv(self.world, 32)  # few slots: the last ones to finish are a few busy users
-        some = np.arange(0, len(self.world.population), max(len(self.world.population) // 600, 1))
+        env = SessionEnv(self.world, 128)
+        some = np.arange(0, len(self.world.population), max(len(self.world.population) // 1000, 1))
         explore = mixed_exploration(np.zeros(env.n_params, np.float32))
         log = rollout(env, explore, n_days=self.n_days, users=some, seed=self.seed, progress=True)
         self.world.save(self.work / "world")

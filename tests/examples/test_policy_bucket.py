@@ -16,7 +16,7 @@ import json, sys
 from pathlib import Path
 from examples.policy_bucket import main
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), n_users=300, n_items=300, n_sessions=1000, n_updates=400)))
+    print(json.dumps(main(Path(sys.argv[1]), n_users=500, n_items=300, n_sessions=800, n_updates=300)))
 """
 
 
