@@ -40,7 +40,6 @@ class FqeFit:
             the features imply (Duan, Jia & Wang 2020).
         reach: Mean of `phi^T Sigma^-1 phi` over the target's actions, relative to the logged ones: 1 where the target does what
             the log did, large where its values are extrapolated.
-        q_logged, v_target: `[n]`, the fitted `Q(s, a)` and `Q(s, pi(s))`.
     """
 
     value: float
@@ -50,8 +49,17 @@ class FqeFit:
     converged: bool
     weight: Floats
     reach: float
-    q_logged: Floats
-    v_target: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """Sums over each block, `G` of them: `c` `[G, d, d]`, `m_pi`, `v` `[G, d]`, `n_starts` `[G]`; and `phi_pi` `[n, d]`."""
+
+    phi_pi: Floats32
+    c: Floats
+    m_pi: Floats
+    v: Floats
+    n_starts: Floats
 
 
 class LinearFqe:
@@ -83,10 +91,10 @@ class LinearFqe:
         self._features = features
         self._context = features.context(episodes)
         raw = features(episodes.obs, episodes.action, episodes.scores, self._context)
-        self._mean, spread = raw.mean(0, dtype=np.float64), raw.std(0, dtype=np.float64)
-        self._kept = np.flatnonzero(spread > 1e-6 * np.maximum(1.0, np.abs(self._mean)))
-        self._spread = spread[self._kept]
-        self._mean = self._mean[self._kept]
+        mean, spread = raw.mean(0, dtype=np.float64), raw.std(0, dtype=np.float64)
+        self._columns = np.flatnonzero(spread > 1e-6 * np.maximum(1.0, np.abs(mean)))  # the others say nothing
+        self._mean, self._spread = mean[self._columns], spread[self._columns]
+        self._kept: tuple[Target, _Moments] | None = None
         self.phi = self._standard(raw)  # (n, d)
         self.blocks = user_blocks(episodes.user, n_blocks, seed)
         self._rows = [np.flatnonzero(self.blocks == block) for block in range(int(self.blocks.max()) + 1)]
@@ -100,38 +108,13 @@ class LinearFqe:
         """Features, with the constant."""
         return self.phi.shape[1]
 
-    def phi_of(self, target: Target, rng: np.random.Generator) -> Floats32:
-        """Features `[n, d]` of the target's own actions at the logged states."""
-        e = self.episodes
-        return self._standard(self._features(e.obs, target.sample(e.obs, rng), e.scores, self._context))
-
     def evaluate(
         self, target: Target, *, penalty: float = 0.0, n_redraws: int = 100, max_rounds: int = 1000, tolerance: float = 1e-7
     ) -> FqeFit:
         """The target's value on this log."""
-        e = self.episodes
-        rng = np.random.default_rng(self.seed + 1)
-        phi_pi = self.phi_of(target, rng)
-        ahead = np.zeros_like(phi_pi)
-        inner = np.ones(len(e), bool)
-        inner[e.last] = False
-        ahead[inner] = phi_pi[np.flatnonzero(inner) + 1]
-        c, m_pi = self._products(self.phi, ahead), self._sums(phi_pi)
-        start = np.zeros(len(e), bool)
-        start[e.first] = True
-        v = np.stack([phi_pi[rows[start[rows]]].sum(0, dtype=np.float64) for rows in self._rows])
-        n_starts = np.array([start[rows].sum() for rows in self._rows], float)
-
-        def system(times: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-            n = float(times @ self._n)
-            sigma = np.tensordot(times, self._sigma, 1) / n
-            sigma[np.arange(1, self.d), np.arange(1, self.d)] += self.ridge
-            move = np.tensordot(times, c, 1) * (self.gamma / n)
-            b = (times @ self._b - penalty * (times @ (m_pi - self._m))) / n
-            return sigma, move, b, (times @ v) / (times @ n_starts)
-
+        e, moments = self.episodes, self._moments(target)
         ones = np.ones(len(self._rows))
-        sigma, move, b, v0 = system(ones)
+        sigma, move, b, v0 = self._system(moments, ones, penalty)
         step, base = np.linalg.solve(sigma, move), np.linalg.solve(sigma, b)
         theta, n_rounds, converged = base.copy(), 1, False
         while n_rounds < max_rounds and not converged:
@@ -142,28 +125,57 @@ class LinearFqe:
                 break
             converged = gap <= tolerance * max(1.0, float(np.abs(theta).max()))
         redraws = np.random.default_rng(self.seed + 2).poisson(1.0, (n_redraws, len(ones))).astype(float)
-        redrawn = np.array([_value(*system(times)) for times in redraws]) if converged else np.full(n_redraws, np.nan)
+        redrawn = np.full(n_redraws, np.nan)
+        if converged:
+            redrawn = np.array([_value(*self._system(moments, times, penalty)) for times in redraws])
         implied = np.linalg.solve((sigma - move).T, v0) * (e.n_sessions / len(e))
-        inverse = np.linalg.inv(sigma)
-        reach = float(np.einsum("ij,ij->", phi_pi @ inverse.astype(np.float32), phi_pi)) / float(
-            np.einsum("ij,ij->", self.phi @ inverse.astype(np.float32), self.phi)
-        )
-        return FqeFit(
-            float(v0 @ theta) if converged else float("nan"),
-            redrawn,
-            theta,
-            n_rounds,
-            converged,
-            self.phi @ implied,
-            reach,
-            self.phi @ theta,
-            phi_pi @ theta,
-        )
+        inverse = np.linalg.inv(sigma).astype(np.float32)
+        phi_pi = moments.phi_pi
+        reach = float(np.einsum("ij,ij->", phi_pi @ inverse, phi_pi) / np.einsum("ij,ij->", self.phi @ inverse, self.phi))
+        value = float(v0 @ theta) if converged else float("nan")
+        return FqeFit(value, redrawn, theta, n_rounds, converged, self.phi @ implied, reach)
+
+    def q_values(self, fit: FqeFit, episodes: Episodes, target: Target) -> tuple[Floats, Floats]:
+        """`Q(s, a)` of the logged actions and `Q(s, pi(s))` on another log of the same kind, `[n]` each."""
+        context = self._features.context(episodes)
+        logged = self._standard(self._features(episodes.obs, episodes.action, episodes.scores, context))
+        return logged @ fit.theta, self._acted(episodes, target, context) @ fit.theta
+
+    def _acted(self, e: Episodes, target: Target, context: Floats32 | None) -> Floats32:
+        """Features `[n, d]` of the target's own actions at the logged states."""
+        rng = np.random.default_rng(self.seed + 1)
+        return self._standard(self._features(e.obs, target.sample(e.obs, rng), e.scores, context))
+
+    def _moments(self, target: Target) -> _Moments:
+        """The target's half of the moments; of the last policy asked for they are kept."""
+        if self._kept is not None and self._kept[0] is target:
+            return self._kept[1]
+        e = self.episodes
+        phi_pi = self._acted(e, target, self._context)
+        ahead = np.zeros_like(phi_pi)
+        ahead[:-1] = phi_pi[1:]
+        ahead[e.last] = 0.0
+        start = np.zeros(len(e), bool)
+        start[e.first] = True
+        v = np.stack([phi_pi[rows[start[rows]]].sum(0, dtype=np.float64) for rows in self._rows])
+        n_starts = np.array([start[rows].sum() for rows in self._rows], float)
+        found = _Moments(phi_pi, self._products(self.phi, ahead), self._sums(phi_pi), v, n_starts)
+        self._kept = (target, found)
+        return found
+
+    def _system(self, m: _Moments, times: Floats, penalty: float) -> tuple[Floats, Floats, Floats, Floats]:
+        """`Sigma + ridge`, `gamma C`, the right side and mean initial features, blocks counted `times` `[G]`."""
+        n = float(times @ self._n)
+        sigma = np.tensordot(times, self._sigma, 1) / n
+        sigma[np.arange(1, self.d), np.arange(1, self.d)] += self.ridge
+        move = np.tensordot(times, m.c, 1) * (self.gamma / n)
+        b = (times @ self._b - penalty * (times @ (m.m_pi - self._m))) / n
+        return sigma, move, b, (times @ m.v) / (times @ m.n_starts)
 
     def _standard(self, raw: Floats32) -> Floats32:
-        phi = np.empty((len(raw), 1 + len(self._kept)), np.float32)
+        phi = np.empty((len(raw), 1 + len(self._columns)), np.float32)
         phi[:, 0] = 1.0
-        phi[:, 1:] = (raw[:, self._kept] - self._mean) / self._spread
+        phi[:, 1:] = (raw[:, self._columns] - self._mean) / self._spread
         return phi
 
     def _products(self, left: Floats32, right: Floats32) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from fusion.ope.target import Target
 
 @dataclass(frozen=True, slots=True)
 class NetworkSettings:
-    """How the network is fitted: `rounds` of `updates` Adam steps, the target network renewed after each round (Le et al. 2019)."""
+    """`rounds` of `updates` Adam steps each; the target network is renewed after each round (Le, Voloshin & Yue 2019)."""
 
     hidden: tuple[int, ...] = (64, 64)
     rounds: int = 30
@@ -91,10 +92,9 @@ def _fit(
 def _network(n_in: int, hidden: tuple[int, ...], generator: torch.Generator) -> nn.Module:
     sizes = (n_in, *hidden, 1)
     layers: list[nn.Module] = []
-    for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (a, b) in enumerate(pairwise(sizes)):
         layer = nn.Linear(a, b)
         nn.init.normal_(layer.weight, std=(2.0 / a) ** 0.5 if i < len(hidden) else 0.01, generator=generator)
         nn.init.zeros_(layer.bias)
         layers += [layer, nn.ReLU()] if i < len(hidden) else [layer]
     return nn.Sequential(*layers)
-

@@ -39,6 +39,7 @@ class Target:
         mean: States `[n, n_obs]` -> actions `[n, n_params]` in [-1, 1].
         noise: How it explores; None acts deterministically, and then has no density.
         smoothed: The noise is not the policy's own but a kernel laid over it (see `smooth`).
+        params: What its action's columns are called, where that is known.
 
     >>> Target("still", lambda obs: np.zeros((len(obs), 2))).act(np.ones((3, 4), np.float32)).shape
     (3, 2)
@@ -48,6 +49,7 @@ class Target:
     mean: Callable[[Floats32], AnyArray]
     noise: Noise | None = None
     smoothed: bool = False
+    params: tuple[str, ...] = ()
 
     def act(self, obs: Floats32) -> Floats:
         """Mean actions `[n, n_params]`.

@@ -1,0 +1,252 @@
+"""Off-policy estimates against the simulator's truth: does the estimator named beforehand rank policies, and hold its intervals?
+
+Named beforehand: `fqe`, fitted Q on the slate's features (`fusion.ope.features.SlateFeatures`). Features, ridge and the width of
+its intervals were chosen on worlds 100 and 101; judged once on world 31 with three logs of 20,000 sessions.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from bench.harness import Bench, Cell, data_folder
+from bench.ope_policies import bad_policies, policies
+from core.arrays import AnyArray, Bools, Floats, average_ranks
+from fusion.ope import BANDIT, ESTIMATORS, Decisions, Episodes, Estimate, Evaluator, Settings, SlateFeatures, Target
+from fusion.ope.network import NetworkSettings
+from fusion.policy.exploration import Exploration, Gaussian, mixed
+from fusion.policy.transitions import Transitions
+from simulator.env import SessionEnv
+from simulator.judge import judge
+from simulator.policies import mixed_exploration
+from simulator.rollout import transitions
+from simulator.world import World
+
+NAMED = "fqe"
+NOISE = 0.1  # the declared noise of every policy judged
+NEAR = 0.15  # of the hand-set return
+COSTLY = ("fqe_network", "slate_ordered", "slate_set", "session_dr")  # shown for every fifth policy
+
+
+class Judged(NamedTuple):
+    """Truth of every policy: mean return `[P]`, its standard error, and which are within 15 % of hand-set."""
+
+    names: list[str]
+    truth: Floats
+    error: Floats
+    near: Bools
+
+
+@dataclass(frozen=True)
+class Score:
+    """How an estimator did on some policies of one log."""
+
+    spearman: float
+    covered: float
+    regret: float
+    error: float
+    bias: float
+
+
+def main(argv: list[str] | None = None) -> dict[str, object]:
+    """Run the benchmark."""
+    bench = Bench(
+        "ope",
+        ["spearman", "spearman_low", "coverage", "regret_at_1", "golden_max_error"],
+        argv=argv,
+        arguments=_arguments,
+    )
+    n_policies, n_sessions, n_judged = (15, 4000, 4000) if bench.quick else (28, 20_000, 20_000)
+    logs = bench.args.logs[:1] if bench.quick else bench.args.logs
+    env = SessionEnv(World.make("default", seed=bench.args.world), 256)
+    hand = env.actions(env.world.hand_set())
+    means = {**policies(env, n_policies, bench.args.world), "hand_set": lambda obs: np.broadcast_to(hand, (len(obs), len(hand)))}
+    means |= bad_policies(env)
+    targets = [Target(name, mean, Exploration({"own": (1.0, Gaussian(NOISE))})) for name, mean in means.items()]
+    judged = _judge(env, targets, n_judged, seed=9_000_000 + bench.args.world)
+    near = int(judged.near.sum())
+    bench.say(f"world {bench.args.world}: {near} of {len(targets)} policies within {NEAR:.0%} of hand_set's return")
+
+    scores, ranks, covered = [], [], []
+    for log_seed in logs:
+        evaluator = _log(env, n_sessions, log_seed)
+        found = [evaluator.estimate(NAMED, target) for target in tqdm(targets, desc=f"log {log_seed}", unit="policy")]
+        scores.append(_score(found, judged))
+        ranks.append([estimate.value for estimate in found])
+        covered.append(_covered(found, judged.truth)[judged.near])
+        _policy_table(bench, evaluator, found, judged, f"{NAMED} on log {log_seed}: {n_sessions:,} sessions")
+        if log_seed == logs[0] and not bench.args.named_only:
+            _others(bench, evaluator, targets, judged)
+    bench.figure("spearman", float(np.mean([score.spearman for score in scores])))
+    bench.figure("spearman_low", _spearman_low(judged.truth[judged.near], np.array(ranks)[:, judged.near]))
+    bench.figure("coverage", float(np.mean(covered)))
+    bench.figure("regret_at_1", float(np.mean([score.regret for score in scores])))
+    bench.figure("n_policies", near)
+    bench.figure("truth_error", float(judged.error[judged.near].mean()))
+    error = _golden()
+    bench.figure("golden_max_error", error)
+    if error is None:
+        bench.note("golden_max_error", "golden/obp_ref.npz is not there; see SCOREFUSION_DATA")
+    bench.note("spearman", f"mean over logs {', '.join(map(str, logs))} of world {bench.args.world}; coverage over all of them")
+    return bench.finish()
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--world", type=int, default=31, help="the world's seed; 31 is the judged one (default: %(default)s)")
+    parser.add_argument("--logs", type=int, nargs="+", default=[31, 32, 33], help="seeds of the logs (default: %(default)s)")
+    parser.add_argument("--named-only", action="store_true", help="leave the other estimators out")
+
+
+def _judge(env: SessionEnv, targets: list[Target], n_sessions: int, seed: int) -> Judged:
+    """Run every policy in the simulator, on the same sessions."""
+    truth, error = np.empty(len(targets)), np.empty(len(targets))
+    for i, target in enumerate(tqdm(targets, desc="truth", unit="policy")):
+        policy = mixed_exploration(target.mean, noise=NOISE, share=0.0)
+        returns = judge(env, policy, n_sessions=n_sessions, seed=seed).session_return
+        truth[i], error[i] = returns.mean(), returns.std() / np.sqrt(n_sessions)
+    names = [target.name for target in targets]
+    near = np.abs(truth / truth[names.index("hand_set")] - 1) <= NEAR
+    near &= np.array([not name.startswith("only ") for name in names])
+    return Judged(names, truth, error, near)
+
+
+def _log(env: SessionEnv, n_sessions: int, seed: int) -> Evaluator:
+    """A log of mixed exploration around hand-set weights, ready to be asked."""
+    hand = env.actions(env.world.hand_set())
+    log = transitions(env, mixed_exploration(hand), n_sessions, seed=seed, candidates=True)
+    tasks = env.world.tasks.names
+    table = Transitions.from_log(
+        log, obs_names=env.observer.names, param_names=tasks, low=env.low, high=env.high, task_names=tasks
+    )
+    gates = [i for i, name in enumerate(env.observer.names) if name.startswith("cohort_")]
+
+    def fuse(action: AnyArray, scores: AnyArray) -> AnyArray:
+        return env.fuse(env.weights(action), scores)
+
+    def reference(obs: AnyArray) -> AnyArray:
+        return np.broadcast_to(hand, (len(obs), len(hand)))
+
+    return Evaluator(
+        Episodes.from_table(table),
+        features=SlateFeatures(fuse, env.world.settings.page_size, env.world.unit, gates, reference),
+        logging=Target("mixed", reference, mixed(near=0.1, wide=1.0, wide_share=0.5)),
+        fuse=fuse,
+        page_size=env.world.settings.page_size,
+        settings=Settings(
+            network=NetworkSettings(rounds=20, updates=40), network_seeds=(0, 1), slate_sessions=500, slate_draws=16
+        ),
+    )
+
+
+def _score(found: list[Estimate], judged: Judged) -> Score:
+    """Over the near policies that got a value."""
+    value = np.array([estimate.value for estimate in found])
+    use = judged.near & np.isfinite(value)
+    if use.sum() < 3:
+        return Score(*[float("nan")] * 5)
+    truth, guess = judged.truth[use], value[use]
+    regret = float((truth.max() - truth[guess.argmax()]) / np.ptp(truth))
+    gap = guess - truth
+    return Score(
+        spearman(truth, guess),
+        float(_covered(found, judged.truth)[use].mean()),
+        regret,
+        float(np.abs(gap).mean()),
+        float(gap.mean()),
+    )
+
+
+def _covered(found: list[Estimate], truth: Floats) -> Bools:
+    low, high = np.array([e.low for e in found]), np.array([e.high for e in found])
+    return (low <= truth) & (truth <= high)
+
+
+def spearman(a: Floats, b: Floats) -> float:
+    """Spearman's rank correlation.
+
+    >>> spearman(np.array([1.0, 2.0, 3.0]), np.array([1.0, 4.0, 9.0]))
+    1.0
+    """
+    return float(np.corrcoef(average_ranks(a), average_ranks(b))[0, 1])
+
+
+def _spearman_low(truth: Floats, guesses: Floats, n_redraws: int = 2000) -> float:
+    """Lower end of the 95 % bootstrap interval over policies of the logs' mean correlation; guesses `[L, P]`."""
+    rng = np.random.default_rng(0)
+    drawn = np.empty(n_redraws)
+    for i in range(n_redraws):
+        rows = rng.integers(0, len(truth), len(truth))
+        drawn[i] = np.mean([spearman(truth[rows], guess[rows]) for guess in guesses])
+    return float(np.quantile(drawn, 0.025))
+
+
+def _policy_table(bench: Bench, evaluator: Evaluator, found: list[Estimate], judged: Judged, title: str) -> None:
+    order = sorted(range(len(found)), key=lambda i: (not judged.near[i], -judged.truth[i]))
+    rows: list[list[Cell]] = [
+        [
+            judged.names[i],
+            "near" if judged.near[i] else "apart",
+            judged.truth[i],
+            found[i].value,
+            found[i].low,
+            found[i].high,
+            found[i].effective,
+            found[i].reach,
+            found[i].status,
+        ]
+        for i in order
+    ]
+    logged = evaluator.logged
+    rows.append(["logging policy", "logged", None, logged.value, logged.low, logged.high, logged.effective, None, logged.status])
+    bench.table(["policy", "where", "truth", "estimate", "low", "high", "effective", "reach", "status"], rows, title=title)
+
+
+def _others(bench: Bench, evaluator: Evaluator, targets: list[Target], judged: Judged) -> None:
+    """All estimators beside the named one, on the first log."""
+    rows: list[list[Cell]] = []
+    for name in tqdm(ESTIMATORS, desc="estimators", unit="estimator"):
+        chosen = range(0, len(targets), 5) if name in COSTLY else range(len(targets))
+        found = [
+            evaluator.estimate(name, target) if i in chosen else Estimate.empty(target.name, name, "ok", note="not asked")
+            for i, target in enumerate(targets)
+        ]
+        asked = [found[i] for i in chosen if judged.near[i]]
+        score = _score(found, judged)
+        statuses = sorted({estimate.status for estimate in asked} - {"ok"})
+        n_ok = sum(estimate.status == "ok" for estimate in asked)
+        effective = float(np.median([estimate.effective for estimate in asked]))
+        rows.append(
+            [
+                *(name, f"{n_ok} of {len(asked)}", score.spearman, score.covered, score.regret, score.error, score.bias),
+                *(effective, ", ".join(statuses) or "-"),
+            ]
+        )
+    headers = ["estimator", "answered", "spearman", "covered", "regret", "abs error", "bias", "effective", "other statuses"]
+    bench.table(headers, rows, title="all estimators, policies near hand_set, first log")
+
+
+def _golden() -> float | None:
+    """The largest difference from the golden file's estimates."""
+    folder = data_folder("golden")
+    if folder is None or not (folder / "obp_ref.npz").is_file():
+        return None
+    with np.load(folder / "obp_ref.npz") as golden:
+        data = {name: golden[name] for name in golden.files}
+    rows = np.arange(len(data["reward"]))
+    decisions = Decisions(
+        data["reward"],
+        data["pscore"],
+        data["pi"][rows, data["action"]],
+        data["q"][rows, data["action"]],
+        (data["pi"] * data["q"]).sum(1),
+    )
+    ours = [estimator(decisions).value for estimator in BANDIT.values()]
+    return float(np.abs(np.array(ours) - data["values"]).max())
+
+
+if __name__ == "__main__":
+    main()
