@@ -125,7 +125,9 @@ def _log(env: SessionEnv, n_sessions: int, seed: int) -> Evaluator:
     gates = [i for i, name in enumerate(env.observer.names) if name.startswith("cohort_")]
 
     def fuse(action: AnyArray, scores: AnyArray) -> AnyArray:
-        return env.fuse(env.weights(action), scores)
+        weights = env.weights(action) * env.world.unit
+        final: AnyArray = (scores @ weights[:, :, None])[:, :, 0]
+        return final
 
     def reference(obs: AnyArray) -> AnyArray:
         return np.broadcast_to(hand, (len(obs), len(hand)))

@@ -42,7 +42,7 @@ class Settings:
     gamma: float = 1.0
     cap: float = 10.0
     ridge: float = 0.05
-    widen: float = 1.25
+    widen: float = 1.75
     min_effective: float = 50.0
     max_reach: float = 1.2
     n_redraws: int = 500

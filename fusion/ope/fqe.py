@@ -129,9 +129,10 @@ class LinearFqe:
         if converged:
             redrawn = np.array([_value(*self._system(moments, times, penalty)) for times in redraws])
         implied = np.linalg.solve((sigma - move).T, v0) * (e.n_sessions / len(e))
-        inverse = np.linalg.inv(sigma).astype(np.float32)
-        phi_pi = moments.phi_pi
-        reach = float(np.einsum("ij,ij->", phi_pi @ inverse, phi_pi) / np.einsum("ij,ij->", self.phi @ inverse, self.phi))
+        inverse = np.linalg.inv(sigma)
+        some = moments.phi_pi[:: max(1, len(e) // 10_000)].astype(np.float64)
+        usual = float((inverse * np.tensordot(ones, self._sigma, 1)).sum()) / len(e)  # mean of phi^T inverse phi over the log
+        reach = float(((some @ inverse) * some).sum(1).mean()) / usual
         value = float(v0 @ theta) if converged else float("nan")
         return FqeFit(value, redrawn, theta, n_rounds, converged, self.phi @ implied, reach)
 
