@@ -7,8 +7,13 @@ its intervals were chosen on worlds 100 and 101; judged once on world 31 with th
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from math import nan
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -67,22 +72,27 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
     means = {**policies(env, n_policies, bench.args.world), "hand_set": lambda obs: np.broadcast_to(hand, (len(obs), len(hand)))}
     means |= bad_policies(env)
     targets = [Target(name, mean, Exploration({"own": (1.0, Gaussian(NOISE))})) for name, mean in means.items()]
-    judged = _judge(env, targets, n_judged, seed=9_000_000 + bench.args.world)
+    work = Path(bench.args.work) / ("quick" if bench.quick else "full") if bench.args.work else None
+    asked = {seed: Asked(env, n_sessions, seed, work) for seed in logs}
+    if bench.args.part in ("all", "truth"):
+        judged = _judge(env, targets, n_judged, 9_000_000 + bench.args.world, work)
+    if bench.args.part in ("all", "logs"):
+        for log in asked.values():
+            log.everything(targets, others=log.seed == logs[0])
+    if bench.args.part != "all":
+        return bench.finish()
     near = int(judged.near.sum())
     bench.say(f"world {bench.args.world}: {near} of {len(targets)} policies within {NEAR:.0%} of hand_set's return")
-
-    scores, ranks, covered = [], [], []
-    for log_seed in logs:
-        evaluator = _log(env, n_sessions, log_seed)
-        found = [evaluator.estimate(NAMED, target) for target in tqdm(targets, desc=f"log {log_seed}", unit="policy")]
-        scores.append(_score(found, judged))
-        ranks.append([estimate.value for estimate in found])
-        covered.append(_covered(found, judged.truth)[judged.near])
-        _policy_table(bench, evaluator, found, judged, f"{NAMED} on log {log_seed}: {n_sessions:,} sessions")
-        if log_seed == logs[0] and not bench.args.named_only:
-            _others(bench, evaluator, targets, judged)
+    found = {seed: [log.ask(NAMED, target) for target in targets] for seed, log in asked.items()}
+    for seed, estimates in found.items():
+        title = f"{NAMED} on log {seed}: {n_sessions:,} sessions"
+        _policy_table(bench, asked[seed].logged, estimates, judged, title)
+    _others(bench, asked[logs[0]], targets, judged)
+    scores = [_score(estimates, judged) for estimates in found.values()]
+    values = np.array([[estimate.value for estimate in estimates] for estimates in found.values()])
+    covered = [_covered(estimates, judged.truth)[judged.near] for estimates in found.values()]
     bench.figure("spearman", float(np.mean([score.spearman for score in scores])))
-    bench.figure("spearman_low", _spearman_low(judged.truth[judged.near], np.array(ranks)[:, judged.near]))
+    bench.figure("spearman_low", _spearman_low(judged.truth[judged.near], values[:, judged.near]))
     bench.figure("coverage", float(np.mean(covered)))
     bench.figure("regret_at_1", float(np.mean([score.regret for score in scores])))
     bench.figure("n_policies", near)
@@ -98,20 +108,77 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--world", type=int, default=31, help="the world's seed; 31 is the judged one (default: %(default)s)")
     parser.add_argument("--logs", type=int, nargs="+", default=[31, 32, 33], help="seeds of the logs (default: %(default)s)")
-    parser.add_argument("--named-only", action="store_true", help="leave the other estimators out")
+    parser.add_argument("--work", metavar="DIR", help="keeps what is done, so that a killed run goes on")
+    parser.add_argument("--part", choices=["all", "truth", "logs"], default="all", help="do this part alone, into --work")
 
 
-def _judge(env: SessionEnv, targets: list[Target], n_sessions: int, seed: int) -> Judged:
+def _kept(work: Path | None, name: str, make: Callable[[], Any]) -> Any:
+    """What `make` gives, from `work` if it was made before; JSON values."""
+    if work is None:
+        return make()
+    path = work / f"{name.replace(' ', '_')}.json"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(make()))
+        part.replace(path)
+    return json.loads(path.read_text())
+
+
+def _judge(env: SessionEnv, targets: list[Target], n_sessions: int, seed: int, work: Path | None) -> Judged:
     """Run every policy in the simulator, on the same sessions."""
-    truth, error = np.empty(len(targets)), np.empty(len(targets))
-    for i, target in enumerate(tqdm(targets, desc="truth", unit="policy")):
+
+    def play(target: Target) -> list[float]:
         policy = mixed_exploration(target.mean, noise=NOISE, share=0.0)
         returns = judge(env, policy, n_sessions=n_sessions, seed=seed).session_return
-        truth[i], error[i] = returns.mean(), returns.std() / np.sqrt(n_sessions)
+        return [float(returns.mean()), float(returns.std() / np.sqrt(n_sessions))]
+
+    progress = tqdm(targets, desc="truth", unit="policy")
+    found = np.array([_kept(work, f"truth-{seed}-{target.name}", lambda t=target: play(t)) for target in progress])
+    truth, error = found.T
     names = [target.name for target in targets]
     near = np.abs(truth / truth[names.index("hand_set")] - 1) <= NEAR
     near &= np.array([not name.startswith("only ") for name in names])
     return Judged(names, truth, error, near)
+
+
+class Asked:
+    """One log and what estimators answered on it; the log is written only when something is asked that is not kept."""
+
+    def __init__(self, env: SessionEnv, n_sessions: int, seed: int, work: Path | None) -> None:
+        self.env, self.n_sessions, self.seed, self.work = env, n_sessions, seed, work
+        self._answers: dict[tuple[str, str], Estimate] = {}
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """The log, written now."""
+        return _log(self.env, self.n_sessions, self.seed)
+
+    def ask(self, estimator: str, target: Target) -> Estimate:
+        """One estimate."""
+        key = estimator, target.name
+        if key not in self._answers:
+            self._answers[key] = self._keep(f"{estimator}-{target.name}", lambda: self.evaluator.estimate(estimator, target))
+        return self._answers[key]
+
+    @property
+    def logged(self) -> Estimate:
+        """What the logging policy got."""
+        return self._keep("logged", lambda: self.evaluator.logged)
+
+    def everything(self, targets: list[Target], *, others: bool) -> None:
+        """Ask the named estimator of every policy, and the others too."""
+        progress = tqdm(targets, desc=f"log {self.seed}", unit="policy")
+        for number, target in enumerate(progress):
+            for name in ESTIMATORS if others else (NAMED,):
+                if name == NAMED or name not in COSTLY or number % 5 == 0:
+                    self.ask(name, target)
+        assert self.logged.status == "ok"
+        self.__dict__.pop("evaluator", None)  # a log is large
+
+    def _keep(self, name: str, make: Callable[[], Estimate]) -> Estimate:
+        values = _kept(self.work, f"{self.env.world.seed}-{self.seed}-{name}", lambda: make().to_json())
+        return Estimate(**{key: nan if value is None else value for key, value in values.items()})
 
 
 def _log(env: SessionEnv, n_sessions: int, seed: int) -> Evaluator:
@@ -186,7 +253,7 @@ def _spearman_low(truth: Floats, guesses: Floats, n_redraws: int = 2000) -> floa
     return float(np.quantile(drawn, 0.025))
 
 
-def _policy_table(bench: Bench, evaluator: Evaluator, found: list[Estimate], judged: Judged, title: str) -> None:
+def _policy_table(bench: Bench, logged: Estimate, found: list[Estimate], judged: Judged, title: str) -> None:
     order = sorted(range(len(found)), key=lambda i: (not judged.near[i], -judged.truth[i]))
     rows: list[list[Cell]] = [
         [
@@ -202,18 +269,17 @@ def _policy_table(bench: Bench, evaluator: Evaluator, found: list[Estimate], jud
         ]
         for i in order
     ]
-    logged = evaluator.logged
     rows.append(["logging policy", "logged", None, logged.value, logged.low, logged.high, logged.effective, None, logged.status])
     bench.table(["policy", "where", "truth", "estimate", "low", "high", "effective", "reach", "status"], rows, title=title)
 
 
-def _others(bench: Bench, evaluator: Evaluator, targets: list[Target], judged: Judged) -> None:
+def _others(bench: Bench, log: Asked, targets: list[Target], judged: Judged) -> None:
     """All estimators beside the named one, on the first log."""
     rows: list[list[Cell]] = []
-    for name in tqdm(ESTIMATORS, desc="estimators", unit="estimator"):
+    for name in ESTIMATORS:
         chosen = range(0, len(targets), 5) if name in COSTLY else range(len(targets))
         found = [
-            evaluator.estimate(name, target) if i in chosen else Estimate.empty(target.name, name, "ok", note="not asked")
+            log.ask(name, target) if i in chosen else Estimate.empty(target.name, name, "ok", note="not asked")
             for i, target in enumerate(targets)
         ]
         asked = [found[i] for i in chosen if judged.near[i]]

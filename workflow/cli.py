@@ -23,6 +23,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "search": ("workflow.search", "search a formula's weights on logged impressions"),
     "learn": ("workflow.learn", "learn a monotone fusion from logged impressions"),
     "train-policy": ("workflow.train_policy", "learn a fusion policy from logged sessions, or search one by playing"),
+    "ope": ("workflow.ope", "estimate what policies would have got, from the log of another one"),
     "publish": ("workflow.publish", "publish a hand-set formula, or list what is published"),
     "plan": ("workflow.plan", "check an experiment plan, or show who is in which bucket"),
     "serve": ("workflow.serve", "serve rankings over HTTP on Ray Serve's fast path"),

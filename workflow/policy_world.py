@@ -62,6 +62,7 @@ class Ground:
         baseline: PolicyNet | None = None,
         reward: Reward | None = None,
         box: float = 0.15,
+        candidates: bool = False,
         progress: bool = False,
     ) -> Transitions:
         """Sessions logged with exploration around a policy, hand-set weights by default.
@@ -70,6 +71,7 @@ class Ground:
             exploration: `mixed` (half a wide Gaussian, half the baseline plus noise of .1, as BatchRL-MTF), `random` (the wide
                 Gaussian alone) or `box` (uniform within `box` of the baseline, as UnifiedRL).
             reward: Another reward than the world's.
+            candidates: Keep every candidate's scores, for off-policy weights of slates.
         """
         center: Baseline = self.hand_set if baseline is None else Acting(baseline)
         policy: Policy
@@ -79,7 +81,7 @@ class Ground:
             policy = mixed_exploration(center, share=0.5 if exploration == "mixed" else 1.0)
         else:
             raise ConfigError(f"exploration {exploration!r} must be one of {', '.join(EXPLORATIONS)}")
-        log = transitions(self.env, policy, n_sessions, seed=seed, progress=progress)
+        log = transitions(self.env, policy, n_sessions, seed=seed, candidates=candidates, progress=progress)
         return Transitions.from_log(
             log.columns,
             obs_names=self.env.observer.names,
@@ -87,6 +89,7 @@ class Ground:
             low=self.env.low,
             high=self.env.high,
             reward=reward or self.reward,
+            task_names=self.env.world.tasks.names,
         )
 
     def play(self, seed: int) -> Play:

@@ -13,7 +13,11 @@ from typing import Protocol
 import numpy as np
 
 from core.arrays import AnyArray, Floats32, Ints
-from core.errors import DataError
+from core.errors import ConfigError, DataError
+from core.scores import ScoreTable
+from fusion.calibrate import Calibration
+from fusion.formula import Formula
+from fusion.formula.program import Frame, compile_tree
 from fusion.ope.episodes import Episodes
 
 Fuse = Callable[[AnyArray, AnyArray], AnyArray]  # actions [n, n_params], scores [n, N, n_tasks] -> final [n, N]
@@ -112,6 +116,41 @@ class SlateFeatures:
             shown[rows] = np.take_along_axis(offered, best[:, :, None], 1).mean(1)  # (c, T)
         shown *= self.scale
         return shown
+
+
+def formula_fuse(
+    formula: Formula, tasks: Sequence[str], low: AnyArray, high: AnyArray, calibration: Calibration | None = None
+) -> Fuse:
+    """How a formula's parameters, as actions between `low` and `high` `[n_params]`, rank many pages at once.
+
+    Args:
+        tasks: The columns of the stored scores.
+        calibration: Of the scores, where the logging strategy had one.
+
+    Raises:
+        ConfigError: The formula reads a task whose scores are not stored, or the request's context, which is not.
+    """
+    missing = [task for task in formula.tasks if task not in tasks]
+    if missing or formula.context:
+        raise ConfigError(
+            f"formula {formula.text!r} reads {(missing or list(formula.context))[0]!r}; stored are scores of {', '.join(tasks)}"
+        )
+    run = compile_tree(formula.tree)
+
+    def fuse(action: AnyArray, scores: AnyArray) -> AnyArray:
+        n, n_items, _ = scores.shape
+        flat = ScoreTable(tuple(tasks), np.asarray(scores, np.float64).reshape(n * n_items, -1))
+        if calibration is not None:
+            flat = calibration.apply(flat, list(formula.tasks))
+        values = low + (np.asarray(action, np.float64) + 1) * 0.5 * (high - low)  # (n, P)
+        params = {name: np.repeat(values[:, i], n_items) for i, name in enumerate(formula.params)}
+        columns = {task: np.ascontiguousarray(flat[task]) for task in formula.tasks}
+        with np.errstate(all="ignore"):
+            final = run(Frame(columns, params, {}, n * n_items, np.arange(n + 1) * n_items))
+        found: AnyArray = np.nan_to_num(np.broadcast_to(final, (n * n_items,)), nan=-np.inf).reshape(n, n_items)
+        return found
+
+    return fuse
 
 
 def top_rows(final: AnyArray, k: int) -> Ints:
