@@ -78,7 +78,8 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
         judged = _judge(env, targets, n_judged, 9_000_000 + bench.args.world, work)
     if bench.args.part in ("all", "logs"):
         for log in asked.values():
-            log.everything(targets, others=log.seed == logs[0])
+            log.everything(targets, [NAMED])
+        asked[logs[0]].everything(targets, list(ESTIMATORS))
     if bench.args.part != "all":
         return bench.finish()
     near = int(judged.near.sum())
@@ -128,13 +129,16 @@ def _kept(work: Path | None, name: str, make: Callable[[], Any]) -> Any:
 def _judge(env: SessionEnv, targets: list[Target], n_sessions: int, seed: int, work: Path | None) -> Judged:
     """Run every policy in the simulator, on the same sessions."""
 
-    def play(target: Target) -> list[float]:
-        policy = mixed_exploration(target.mean, noise=NOISE, share=0.0)
-        returns = judge(env, policy, n_sessions=n_sessions, seed=seed).session_return
-        return [float(returns.mean()), float(returns.std() / np.sqrt(n_sessions))]
+    def play(target: Target) -> Callable[[], list[float]]:
+        def run() -> list[float]:
+            policy = mixed_exploration(target.mean, noise=NOISE, share=0.0)
+            returns = judge(env, policy, n_sessions=n_sessions, seed=seed).session_return
+            return [float(returns.mean()), float(returns.std() / np.sqrt(n_sessions))]
+
+        return run
 
     progress = tqdm(targets, desc="truth", unit="policy")
-    found = np.array([_kept(work, f"truth-{seed}-{target.name}", lambda t=target: play(t)) for target in progress])
+    found = np.array([_kept(work, f"truth-{seed}-{target.name}", play(target)) for target in progress])
     truth, error = found.T
     names = [target.name for target in targets]
     near = np.abs(truth / truth[names.index("hand_set")] - 1) <= NEAR
@@ -166,19 +170,20 @@ class Asked:
         """What the logging policy got."""
         return self._keep("logged", lambda: self.evaluator.logged)
 
-    def everything(self, targets: list[Target], *, others: bool) -> None:
-        """Ask the named estimator of every policy, and the others too."""
+    def everything(self, targets: list[Target], estimators: list[str]) -> None:
+        """Ask estimators of every policy, the costly ones of every fifth."""
         progress = tqdm(targets, desc=f"log {self.seed}", unit="policy")
         for number, target in enumerate(progress):
-            for name in ESTIMATORS if others else (NAMED,):
-                if name == NAMED or name not in COSTLY or number % 5 == 0:
+            for name in estimators:
+                if name not in COSTLY or number % 5 == 0:
                     self.ask(name, target)
         assert self.logged.status == "ok"
         self.__dict__.pop("evaluator", None)  # a log is large
 
     def _keep(self, name: str, make: Callable[[], Estimate]) -> Estimate:
         values = _kept(self.work, f"{self.env.world.seed}-{self.seed}-{name}", lambda: make().to_json())
-        return Estimate(**{key: nan if value is None else value for key, value in values.items()})
+        known: dict[str, Any] = {key: nan if value is None else value for key, value in values.items()}
+        return Estimate(**known)
 
 
 def _log(env: SessionEnv, n_sessions: int, seed: int) -> Evaluator:
@@ -187,7 +192,7 @@ def _log(env: SessionEnv, n_sessions: int, seed: int) -> Evaluator:
     log = transitions(env, mixed_exploration(hand), n_sessions, seed=seed, candidates=True)
     tasks = env.world.tasks.names
     table = Transitions.from_log(
-        log, obs_names=env.observer.names, param_names=tasks, low=env.low, high=env.high, task_names=tasks
+        log.columns, obs_names=env.observer.names, param_names=tasks, low=env.low, high=env.high, task_names=tasks
     )
     gates = [i for i, name in enumerate(env.observer.names) if name.startswith("cohort_")]
 

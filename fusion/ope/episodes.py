@@ -118,7 +118,8 @@ class Episodes:
     @property
     def last(self) -> Ints:
         """Each session's last row, `[S]`."""
-        return np.r_[self.first[1:], len(self)] - 1
+        last: Ints = np.r_[self.first[1:], len(self)] - 1
+        return last
 
     @property
     def session(self) -> Ints:

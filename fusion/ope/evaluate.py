@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -147,7 +147,7 @@ class Evaluator:
     def _weighted(self, policy: str, estimator: str, moments: Moments, raw: Floats, note: str = "") -> Estimate:
         """An estimate of sessions from its moments; `raw` are the weights before any cut."""
         s, n = self.settings, len(moments.terms)
-        known = {
+        known: dict[str, Any] = {
             "n": n,
             "effective": effective_size(moments.weight),
             "largest": largest_share(moments.weight),
@@ -162,7 +162,7 @@ class Evaluator:
 
     def _fitted(self, policy: str, estimator: str, fit: FqeFit, note: str = "") -> Estimate:
         s = self.settings
-        known = {
+        known: dict[str, Any] = {
             "n": self.episodes.n_sessions,
             "effective": effective_size(fit.weight) * self.episodes.n_sessions / len(self.episodes),
             "largest": largest_share(fit.weight),

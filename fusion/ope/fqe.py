@@ -106,7 +106,7 @@ class LinearFqe:
     @property
     def d(self) -> int:
         """Features, with the constant."""
-        return self.phi.shape[1]
+        return int(self.phi.shape[1])
 
     def evaluate(
         self, target: Target, *, penalty: float = 0.0, n_redraws: int = 100, max_rounds: int = 1000, tolerance: float = 1e-7
@@ -134,7 +134,7 @@ class LinearFqe:
         usual = float((inverse * np.tensordot(ones, self._sigma, 1)).sum()) / len(e)  # mean of phi^T inverse phi over the log
         reach = float(((some @ inverse) * some).sum(1).mean()) / usual
         value = float(v0 @ theta) if converged else float("nan")
-        return FqeFit(value, redrawn, theta, n_rounds, converged, self.phi @ implied, reach)
+        return FqeFit(value, redrawn, np.asarray(theta, np.float64), n_rounds, converged, self.phi @ implied, reach)
 
     def q_values(self, fit: FqeFit, episodes: Episodes, target: Target) -> tuple[Floats, Floats]:
         """`Q(s, a)` of the logged actions and `Q(s, pi(s))` on another log of the same kind, `[n]` each."""

@@ -53,8 +53,7 @@ class Steps:
     @property
     def discount(self) -> Floats:
         """`gamma ** t`, `[n]`."""
-        factor: Floats = self.gamma**self.step
-        return factor
+        return np.asarray(self.gamma ** self.step.astype(np.float64))
 
     @property
     def product(self) -> Floats:

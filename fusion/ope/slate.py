@@ -84,7 +84,8 @@ def slate_weights(
     for start in range(0, len(episodes), chunk):
         rows = slice(start, start + chunk)
         page = _Page(episodes, rows, target, logging, fuse, page_size, level, n_draws, around, rng)
-        full[rows], half[rows], hit[rows] = page.weight(n_draws), page.weight(n_draws // 2), page.hits[1:].any(0)[:, -1]
+        full[rows], half[rows] = page.weight(n_draws), page.weight(n_draws // 2)
+        hit[rows] = page.hits[1:, :, -1].any(axis=0)
     if level == "position":
         return SlateWeights(full, half, float(hit.mean()))
     return SlateWeights(full[:, 0], half[:, 0], float(hit.mean()))

@@ -48,7 +48,8 @@ def policy(name: str, mean: float, exploration: Exploration | None = LOGGING) ->
 def page_rewards(action: AnyArray, scores: Floats32) -> Floats:
     """The expected reward of what an action shows, `[n]`: the first score is worth four times the second."""
     shown = np.take_along_axis(scores, top_rows(fuse(action, scores), PAGE)[:, :, None], 1)
-    return (shown @ np.array([2.0, 0.5])).mean(1)
+    value: Floats = (shown @ np.array([2.0, 0.5])).mean(1)
+    return value
 
 
 def log(target: Target, n_sessions: int, seed: int) -> Table:
