@@ -18,7 +18,7 @@ from fusion.ope.features import ActionFeatures, Features, Fuse, SlateFeatures
 from fusion.ope.fqe import PENALTY, FqeFit, LinearFqe
 from fusion.ope.intervals import effective_size, largest_share, percentiles, redraw
 from fusion.ope.network import NetworkSettings, network_fqe
-from fusion.ope.session import SESSION, Steps
+from fusion.ope.session import SESSION, Steps, cap_sweep
 from fusion.ope.slate import Level, slate_weights
 from fusion.ope.target import Noise, Target
 
@@ -32,7 +32,7 @@ class Settings:
         cap: The weight at which NCIS cuts.
         ridge, widen: Of fitted Q: the ridge on standardised features; by how much its interval is wider than the redraws say,
             for the model's own bias (found on simulated worlds; see docs/ope.md).
-        min_effective: Fewer effective sessions than this: `too_little_overlap`.
+        min_effective: Fewer effective sessions than this, also before weights are capped: `too_little_overlap`.
         max_reach: Actions further than this beyond the logged ones in the model's features: `too_little_overlap`.
         n_redraws: Of users, for intervals; fitted Q takes a fifth of them.
         slate_draws, slate_sessions: Monte Carlo draws a page and sessions at most, for slate weights.
@@ -153,7 +153,8 @@ class Evaluator:
             "largest": largest_share(moments.weight),
             "capped": moments.n_capped / n,
         }
-        lost = moments.weight.sum() < 0.5 * raw.sum()  # most of the target's weight was cut: what is left is the logging policy
+        # a cap that takes much of the target's weight away leaves the logging policy, and short sessions above all
+        lost = moments.weight.sum() < 0.8 * raw.sum() or effective_size(raw) < s.min_effective
         if known["effective"] < s.min_effective or not 0.5 <= raw.mean() <= 2.0 or lost:
             return Estimate.empty(policy, estimator, "too_little_overlap", **known)
         user = self.episodes.user[self.episodes.first][:n]
@@ -195,7 +196,11 @@ def _sessions(name: str) -> Callable[[Evaluator, Target], Estimate]:
                 return Estimate.empty(target.name, name, "no_candidates", n=ev.episodes.n_sessions)
             steps = _with_model(ev, weighed, steps)
         options = {"cap": ev.settings.cap} if name == "ncis" else {}
-        note = "of the policy smoothed by a kernel" if weighed.smoothed else ""
+        notes = ["of the policy smoothed by a kernel"] if weighed.smoothed else []
+        if name == "ncis":
+            swept = ", ".join(f"{cap:g}: {found.value:.3f}" for cap, found in cap_sweep(steps).items())
+            notes.append(f"by cap {swept}")
+        note = "; ".join(notes)
         return ev._weighted(target.name, name, SESSION[name](steps, **options), steps.weight, note)
 
     return estimate
