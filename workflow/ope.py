@@ -87,6 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kernel", type=float, metavar="SD", help="kernel over policies without noise, for importance weights")
     parser.add_argument("--gamma", type=float, default=1.0, help="discount a page (default: %(default)s)")
     parser.add_argument("--cap", type=float, default=10.0, help="where ncis cuts weights (default: %(default)s)")
+    parser.add_argument(
+        "--min-effective", type=float, default=50.0, help="effective sessions an estimate needs (default: %(default)s)"
+    )
     parser.add_argument("--out", default="runs/ope", metavar="FOLDER", help="ope.json, ope.html (default: %(default)s)")
 
 
@@ -187,7 +190,7 @@ def _evaluator(args: argparse.Namespace, source: Source) -> Evaluator:
         fuse=source.fuse,
         page_size=source.page_size,
         params=tuple(rows.param_names),
-        settings=Settings(gamma=args.gamma, cap=args.cap, seed=args.seed),
+        settings=Settings(gamma=args.gamma, cap=args.cap, min_effective=args.min_effective, seed=args.seed),
     )
 
 
@@ -229,7 +232,7 @@ def _action(text: str, weights: Mapping[str, float], rows: Transitions) -> Float
     bound = np.where(values < 0, rows.low, rows.high)
     with np.errstate(divide="ignore", invalid="ignore"):
         over = float(np.nanmax(np.where(values == 0, 0.0, values / bound)))
-    if not np.isfinite(over) or (values * bound < 0).any():
+    if ((values < 0) & (rows.low >= 0)).any() or ((values > 0) & (rows.high <= 0)).any():
         raise ConfigError(
             f"--policy {text!r}: a weight has the wrong sign for its range {rows.low.tolist()} to {rows.high.tolist()}"
         )

@@ -93,7 +93,7 @@ class Episodes:
             return values if straight else np.asarray(values)[order]
 
         found = cls(
-            obs=column(table.obs),
+            obs=np.array(column(table.obs)),  # a copy: memory maps may not be writable, which networks want
             next_obs=column(table.next_obs),
             action=column(table.action),
             reward=column(table.reward).astype(np.float64),
