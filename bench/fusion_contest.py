@@ -27,7 +27,7 @@ GAINS: Final = {
 }  # fmt: skip
 FAMILIES: Final = ("weighted_sum", "rank_sum", "log_sum", "power_product")  # simplest first: the order in which a draw is decided
 LEARNED: Final = ("monotone", "lambdamart", "lambdarank", "distilled")
-ROUNDS: Final = {"monotone": 24, "lambdamart": 16, "lambdarank": 16}  # at most; rolling days say how many
+ROUNDS: Final = {"monotone": 12, "lambdamart": 10, "lambdarank": 10}  # at most; rolling days say how many
 OPTIONS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "monotone": ("monotone", {}), "lambdamart": ("lambdamart", {}), "lambdarank": ("lambdamart", {"metric": "ndcg"}),
 }  # fmt: skip

@@ -37,7 +37,7 @@ FIGURES = [
     "formula_gain_low",
     "learned_gain_low",
 ]
-QUICK, FULL = Effort(64, 128, 200), Effort(600, 1_200, 1_000)
+QUICK, FULL = Effort(64, 128, 200), Effort(300, 600, 1_000)
 
 
 def main() -> None:

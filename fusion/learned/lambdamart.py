@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import lightgbm
 import numpy as np
 
 from core.arrays import AnyArray, Floats
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
 from fusion.calibrate import Calibration
 from fusion.learned.inputs import Inputs
 from fusion.learned.learner import one_of, with_defaults
-from fusion.learned.rows import Rows, pairs
+from fusion.learned.rows import Pairs, Rows, pairs
 from fusion.learned.trees import MAX_LEAVES, Forest, LambdaMart
 
 DEFAULTS: Final[Mapping[str, Any]] = {
@@ -38,38 +38,42 @@ class LambdaMartLearner:
         self.options = with_defaults("lambdamart", DEFAULTS, options)
         if not 2 <= self.options["n_leaves"] <= MAX_LEAVES:
             raise ConfigError(f"lambdamart: n_leaves {self.options['n_leaves']} must be from 2 to {MAX_LEAVES}")
-        self._pairs = pairs(rows, seed)
         self._rows, self._inputs = rows, inputs
-        self._table = np.concatenate([rows.x, rows.s], axis=1)
         self._forest = Forest.empty()
+        self._so_far = np.zeros(len(rows.relevance))  # what the forest gives each row, round by round
         by_ndcg = one_of("lambdamart", self.options, "metric", ("auc", "ndcg")) == "ndcg"
         self._parameters: dict[str, Any] = {
-            "objective": "lambdarank" if by_ndcg else self._lambdas,
+            "objective": "lambdarank" if by_ndcg else _lambdas(pairs(rows, seed)),
             "monotone_constraints": [*inputs.signs, *(0 for _ in inputs.context)],
             "monotone_constraints_method": "basic",
             "num_leaves": self.options["n_leaves"],
             "learning_rate": self.options["learning_rate"],
             "min_data_in_leaf": self.options["min_rows"],
             "lambda_l2": self.options["l2"],
+            "feature_pre_filter": False,
             "seed": seed,
             "deterministic": True,
             "force_row_wise": True,
             "num_threads": 1,
             "verbosity": -1,
         }
-        self._data: dict[str, Any] = {}
+        labels: dict[str, Any] = {}
         if by_ndcg:
             grade, worth = _grades(rows.relevance)
+            if len(worth) < 2:
+                raise DataError("all rows have the same relevance; there is nothing to learn")
             self._parameters["label_gain"] = worth
             sizes = np.diff(rows.groups)
-            self._data = {"label": grade, "group": sizes[sizes > 0]}
+            labels = {"label": grade, "group": sizes[sizes > 0]}
+        binning = {name: value for name, value in self._parameters.items() if name != "objective"}
+        table = np.concatenate([rows.x, rows.s], axis=1)
+        self._data = lightgbm.Dataset(table, params=binning, free_raw_data=False, **labels)
 
     def round(self, number: int) -> None:
         """Grow trees on what the forest so far leaves to be done."""
-        so_far = self.strategy().values(self._rows.x, self._rows.s)
-        data = lightgbm.Dataset(self._table, init_score=so_far, params={"verbosity": -1, "num_threads": 1}, **self._data)
-        booster = lightgbm.train(self._parameters, data, num_boost_round=self.options["trees_a_round"])
-        self._forest = self._forest.plus(_forest(booster.dump_model()["tree_info"]))
+        self._data.set_init_score(self._so_far)
+        booster = lightgbm.train(dict(self._parameters), self._data, num_boost_round=self.options["trees_a_round"])
+        self._add(_forest(booster.dump_model()["tree_info"]))
 
     def strategy(self, calibration: Calibration | None = None) -> LambdaMart:
         """The forest so far."""
@@ -80,18 +84,31 @@ class LambdaMartLearner:
         return dict(self._forest._asdict())
 
     def restore(self, state: Mapping[str, AnyArray]) -> None:
-        """Go on from a forest."""
-        self._forest = Forest(**state)
+        """Go on from a forest, added up in the same rounds."""
+        whole, step = Forest(**state), int(self.options["trees_a_round"])
+        self._forest, self._so_far = Forest.empty(), np.zeros(len(self._rows.relevance))
+        for first in range(0, whole.n_trees, step):
+            self._add(whole.part(first, min(first + step, whole.n_trees)))
 
-    def _lambdas(self, scores: Floats, data: lightgbm.Dataset) -> tuple[Floats, Floats]:
-        """Gradient and curvature `[n]` of the pairwise logistic loss, each pair with its weight."""
-        better, worse, weight = self._pairs
+    def _add(self, trees: Forest) -> None:
+        self._forest = self._forest.plus(trees)
+        self._so_far = self._so_far + LambdaMart(self._inputs, trees).values(self._rows.x, self._rows.s)
+
+
+def _lambdas(found: Pairs) -> Callable[[Floats, lightgbm.Dataset], tuple[Floats, Floats]]:
+    """Gradient and curvature `[n]` of the pairwise logistic loss, each pair with its weight. (LightGBM copies its parameters
+    deeply: a plain function is passed on as it is.)"""
+    better, worse, weight = found
+
+    def lambdas(scores: Floats, data: lightgbm.Dataset) -> tuple[Floats, Floats]:
         wrong = weight / (1.0 + np.exp(np.clip(scores[better] - scores[worse], -50, 50)))
         curve = wrong * (1.0 - wrong / weight)
         n = len(scores)
         gradient = np.bincount(worse, wrong, n) - np.bincount(better, wrong, n)
         curvature = np.bincount(worse, curve, n) + np.bincount(better, curve, n)
         return np.asarray(gradient, np.float64), np.asarray(curvature, np.float64)
+
+    return lambdas
 
 
 def _grades(relevance: Floats) -> tuple[AnyArray, list[float]]:

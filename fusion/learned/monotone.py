@@ -114,9 +114,9 @@ class _Net(torch.nn.Module):
         def free(*shape: int, at: float = 0.0, spread: float = 0.5) -> torch.nn.Parameter:
             return torch.nn.Parameter(torch.randn(*shape, generator=generator) * spread + at)
 
-        self.slope, self.lift = free(n_tasks, n_units), free(n_tasks, n_units, at=-2.0)
-        self.shift, self.skip = free(n_tasks, n_units, spread=1.0), free(n_tasks, at=-1.0)
-        self.mix, self.mix_shift, self.out = free(n_tasks, n_mixed, at=-1.0), free(n_mixed), free(n_mixed, at=-2.0)
+        self.slope, self.lift = free(n_tasks, n_units), free(n_tasks, n_units, at=-4.0)
+        self.shift, self.skip = free(n_tasks, n_units, spread=1.0), free(n_tasks, at=-4.0)
+        self.mix, self.mix_shift, self.out = free(n_tasks, n_mixed, at=-1.0), free(n_mixed), free(n_mixed, at=-3.0)
         self.gate, self.gate_base = free(n_context, n_tasks, spread=0.01), free(n_tasks, at=1.0, spread=0.0)
         self.bend = free(n_context, n_tasks * n_units, spread=0.01)
 

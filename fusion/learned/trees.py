@@ -48,6 +48,12 @@ class Forest(NamedTuple):
         starts = [np.concatenate([a, a[-1] + b[1:]]) for a, b in zip(self[5:], other[5:], strict=True)]
         return Forest(*joined, *starts)
 
+    def part(self, first: int, last: int) -> Forest:
+        """Trees `first` up to but without `last`."""
+        (a, b), (c, d) = self.nodes[[first, last]], self.leaves[[first, last]]
+        nodes, leaves = self.nodes[first : last + 1] - a, self.leaves[first : last + 1] - c
+        return Forest(self.feature[a:b], self.threshold[a:b], self.left[a:b], self.right[a:b], self.leaf[c:d], nodes, leaves)
+
     @property
     def n_trees(self) -> int:
         """How many trees."""
@@ -64,10 +70,11 @@ class LambdaMart(LearnedStrategy):
         self.forest = forest
         self._n_features = len(inputs.tasks) + len(inputs.context)
         boxes = leaf_boxes(forest, self._n_features)
-        for column, (task, sign) in enumerate(zip(inputs.tasks, inputs.signs, strict=True)):
-            worst = min((_worst_step(*box, column, sign) for box in boxes), default=0.0)
-            if worst < 0:
-                raise ArtefactError(f"these trees move by {worst:g} against the goal of {task!r}; train them again, constrained")
+        signs = np.array([*inputs.signs, *(0 for _ in inputs.context)])
+        worst = np.min([_worst_steps(*box, signs) for box in boxes], axis=0, initial=0.0)
+        for task, step in zip(inputs.tasks, worst, strict=False):
+            if step < 0:
+                raise ArtefactError(f"these trees move by {step:g} against the goal of {task!r}; train them again, constrained")
         self._n_pairs = sum(len(values) * (len(values) - 1) // 2 for _, _, values in boxes)
         self._edges, self._offsets, self._masks, self._leaves = _tables(forest, self._n_features)
 
@@ -151,12 +158,13 @@ def _walk(forest: Forest, t: int, n_features: int) -> list[tuple[int, Floats, Fl
     return found
 
 
-def _worst_step(low: Floats, high: Floats, value: Floats, column: int, sign: int) -> float:
-    """The smallest step in the goal's direction from a leaf to one that lies above it along a feature; 0 without steps."""
-    others = np.delete(np.arange(low.shape[1]), column)
-    meet = (np.maximum(low[:, None], low[None]) < np.minimum(high[:, None], high[None]))[:, :, others].all(axis=2)
-    above = meet & (high[:, None, column] <= low[None, :, column])
-    return float(np.where(above, sign * (value[None] - value[:, None]), 0.0).min())
+def _worst_steps(low: Floats, high: Floats, value: Floats, signs: Ints) -> Floats:
+    """By feature `[F]`, the smallest step in its goal's direction from a leaf to one that lies above it there, at most 0."""
+    meet = np.maximum(low[:, None], low[None]) < np.minimum(high[:, None], high[None])  # (L, L, F)
+    elsewhere = meet.sum(axis=2, keepdims=True) - meet == len(signs) - 1  # in all other features
+    above = elsewhere & (high[:, None] <= low[None])
+    steps = (value[None] - value[:, None])[:, :, None] * signs  # (L, L, F)
+    return np.asarray(np.where(above, steps, 0.0).min(axis=(0, 1)))
 
 
 def _tables(forest: Forest, n_features: int) -> tuple[Floats, Ints, AnyArray, Floats]:
