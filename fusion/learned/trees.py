@@ -71,7 +71,7 @@ class LambdaMart(LearnedStrategy):
         self._n_features = len(inputs.tasks) + len(inputs.context)
         boxes = leaf_boxes(forest, self._n_features)
         signs = np.array([*inputs.signs, *(0 for _ in inputs.context)])
-        worst = np.min([_worst_steps(*box, signs) for box in boxes], axis=0, initial=0.0)
+        worst = np.min([np.zeros(len(signs)), *(_worst_steps(*box, signs) for box in boxes)], axis=0)
         for task, step in zip(inputs.tasks, worst, strict=False):
             if step < 0:
                 raise ArtefactError(f"these trees move by {step:g} against the goal of {task!r}; train them again, constrained")
