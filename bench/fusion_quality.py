@@ -67,8 +67,11 @@ def scored(folder: Path, work: Path, *, quick: bool) -> LoggedDataset:
         recipe = kuairand.load(folder, tasks=TASKS)
         whole = _together([recipe.train, recipe.valid, recipe.test])
         config = replace(recipe.config, epochs=1) if quick else recipe.config
+        options = recipe.options_for(MODEL)
         for days in missing:
-            found = cross_fit(recipe.spec, MODEL, whole, days=days, day="date", refit=len(days), config=config, seed=0)
+            found = cross_fit(
+                recipe.spec, MODEL, whole, days=days, day="date", refit=len(days), config=config, options=options, seed=0
+            )
             names = [name for name in found if name in (*TASKS, "user_id", "item_id", "date") or name.startswith("score_")]
             LoggedDataset({name: found[name] for name in names}).to_parquet(files[days])
     return _together([LoggedDataset.from_parquet(kept) for kept in files.values()])
