@@ -1,4 +1,4 @@
-"""The monotone network as it is served: plain numpy, and no weight may be negative.
+"""The monotone network as it is served: one loop over the items, and no weight may be negative.
 
 xMTF's additive form z = sum_k h_k(o_k, s) (per-task transforms h_k bent by the request's context s), with a mixing layer on top.
 Half of the units are convex, half are concave: convex units alone cannot represent a sum of logarithms
@@ -15,6 +15,7 @@ import numpy as np
 from core.arrays import AnyArray, Floats
 from core.errors import ArtefactError
 from fusion.calibrate import Calibration
+from fusion.jit import compiled
 from fusion.learned.base import LearnedStrategy
 from fusion.learned.inputs import Inputs
 
@@ -23,7 +24,7 @@ _NAMES: Final = (*POSITIVE, "shift", "mix_shift", "mean", "gate", "bend", "conte
 
 
 class MonotoneNetwork(LearnedStrategy):
-    """The trained network as a strategy; it runs in numpy, so serving needs no torch.
+    """The trained network as a strategy; serving it needs no torch.
 
     With x_k the standardised logit (or log1p) of score k, turned so that it should rise, and s the standardised context,
 
@@ -48,21 +49,16 @@ class MonotoneNetwork(LearnedStrategy):
     def values(self, x: Floats, s: Floats) -> Floats:
         """Final scores `[n]`."""
         a = self._arrays
-        h = self.transforms(x, s)  # (n, T)
-        return np.asarray(h.sum(axis=1) + two_sided(h @ a["mix"] + a["mix_shift"]) @ a["out"])
-
-    def transforms(self, x: Floats, s: Floats) -> Floats:
-        """h_k of each score, `[n, T]`: what the fusion makes of a task before tasks meet."""
-        a = self._arrays
-        n_tasks, n_units = a["slope"].shape
         z = (self.inputs.unbounded(x) - a["mean"]) * a["scale"]  # (n, T)
-        units = z[:, :, None] * a["slope"] + a["shift"]  # (n, T, J)
-        if not len(self.inputs.context):
-            return np.asarray(z * a["skip"] + (two_sided(units) * a["lift"]).sum(axis=2))
-        s = (s - a["context_mean"]) * a["context_scale"]  # (n or 1, C)
-        units += (s @ a["bend"]).reshape(len(s), n_tasks, n_units)
-        gate = squareplus(a["gate_base"] + s @ a["gate"])  # (n or 1, T)
-        return np.asarray(gate * (z * a["skip"] + (two_sided(units) * a["lift"]).sum(axis=2)))
+        n_tasks, n_units = a["slope"].shape
+        shift, gate = a["shift"][None], np.ones((1, n_tasks))
+        if len(self.inputs.context):
+            s = (s - a["context_mean"]) * a["context_scale"]  # (n or 1, C)
+            shift = shift + (s @ a["bend"]).reshape(len(s), n_tasks, n_units)  # (n or 1, T, J)
+            gate = squareplus(a["gate_base"] + s @ a["gate"])  # (n or 1, T)
+        out = np.empty(len(z))
+        _forward(z, shift, gate, a["slope"], a["lift"], a["skip"], a["mix"], a["mix_shift"], a["out"], out)
+        return out
 
     def arrays(self) -> dict[str, AnyArray]:
         """The weights, by name."""
@@ -88,20 +84,50 @@ def squareplus(z: Floats) -> Floats:
     return np.asarray(0.5 * (z + np.sqrt(z * z + 1.0)))
 
 
-def two_sided(z: Floats) -> Floats:
-    """Squareplus for the first half of the last axis, its mirror image -squareplus(-z) for the second."""
-    half = z.shape[-1] // 2
+@compiled
+def two_sided(z: float, convex: bool) -> float:
+    """Squareplus, or its mirror image -squareplus(-z)."""
     root = np.sqrt(z * z + 1.0)
-    root[..., half:] *= -1.0
-    root += z
-    root *= 0.5
-    return root
+    return 0.5 * (z + root) if convex else 0.5 * (z - root)
+
+
+@compiled
+def _forward(
+    z: Floats,
+    shift: Floats,
+    gate: Floats,
+    slope: Floats,
+    lift: Floats,
+    skip: Floats,
+    mix: Floats,
+    mix_shift: Floats,
+    out: Floats,
+    final: Floats,
+) -> None:
+    n_tasks, n_units = slope.shape
+    n_mixed = len(out)
+    mixed = np.empty(n_mixed)
+    for i in range(len(z)):
+        g, b = gate[i if len(gate) > 1 else 0], shift[i if len(shift) > 1 else 0]
+        mixed[:] = mix_shift
+        total = 0.0
+        for k in range(n_tasks):
+            h = skip[k] * z[i, k]
+            for j in range(n_units):
+                h += lift[k, j] * two_sided(slope[k, j] * z[i, k] + b[k, j], 2 * j < n_units)
+            h *= g[k]
+            total += h
+            for m in range(n_mixed):
+                mixed[m] += h * mix[k, m]
+        for m in range(n_mixed):
+            total += out[m] * two_sided(mixed[m], 2 * m < n_mixed)
+        final[i] = total
 
 
 def _checked(inputs: Inputs, arrays: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
     if set(arrays) != set(_NAMES):
         raise ArtefactError(f"a monotone network needs the arrays {', '.join(_NAMES)}; got {', '.join(sorted(arrays)) or 'none'}")
-    a = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
+    a = {name: np.ascontiguousarray(array, dtype=np.float64) for name, array in arrays.items()}
     n_tasks, n_context = len(inputs.tasks), len(inputs.context)
     units, mixed = a["slope"].shape[-1], a["out"].shape[-1]
     shapes = {

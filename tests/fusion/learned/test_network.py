@@ -34,9 +34,10 @@ def test_its_formula_by_hand() -> None:
 
 def test_half_of_the_units_are_convex_and_half_concave() -> None:
     z = np.linspace(-3, 3, 61)
-    bend = np.diff(two_sided(np.stack([z, z], axis=1)), n=2, axis=0)
-    assert (bend[:, 0] > 0).all()
-    assert (bend[:, 1] < 0).all()
+    convex, concave = (np.array([two_sided(float(v), side) for v in z]) for side in (True, False))
+    assert (np.diff(convex, n=2) > 0).all()
+    assert (np.diff(concave, n=2) < 0).all()
+    np.testing.assert_allclose(concave, -convex[::-1], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", POSITIVE)
