@@ -7,6 +7,7 @@ Half of the units are convex, half are concave: convex units alone cannot repres
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar, Final, Self
 
@@ -87,7 +88,7 @@ def squareplus(z: Floats) -> Floats:
 @compiled
 def two_sided(z: float, convex: bool) -> float:
     """Squareplus, or its mirror image -squareplus(-z)."""
-    root = np.sqrt(z * z + 1.0)
+    root = math.sqrt(z * z + 1.0)
     return 0.5 * (z + root) if convex else 0.5 * (z - root)
 
 
