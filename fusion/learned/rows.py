@@ -13,6 +13,7 @@ from core.events import SCORE
 from core.logs import LoggedDataset
 from core.scores import ScoreTable
 from fusion.calibrate import Calibration
+from fusion.formula_strategy import FormulaStrategy
 from fusion.fused import FusionStrategy
 from fusion.learned.base import LearnedStrategy
 from fusion.learned.inputs import Inputs
@@ -72,6 +73,8 @@ def final_scores(strategy: FusionStrategy, log: LoggedDataset, by: str = "user_i
     context name is read from the column of that name, in the first row of the group."""
     if isinstance(strategy, LearnedStrategy):
         return strategy.on_log(log)
+    if isinstance(strategy, FormulaStrategy):
+        return _formula_scores(strategy, log, by)
     tasks = tuple(sorted(strategy.requires))
     log.require([by, *(SCORE + task for task in tasks)])
     values = np.stack([np.asarray(log[SCORE + task], dtype=np.float64) for task in tasks], axis=1)
@@ -83,6 +86,20 @@ def final_scores(strategy: FusionStrategy, log: LoggedDataset, by: str = "user_i
     for rows in np.split(order, ends[:-1]):
         context = {name: log[name][rows[0]] for name in plain}
         final[rows] = strategy.fuse(ScoreTable(tasks, values[rows]), context).final
+    return final
+
+
+def _formula_scores(strategy: FormulaStrategy, log: LoggedDataset, by: str) -> Floats:
+    """All groups at once."""
+    formula, own = strategy.formula, log if strategy.calibration is None else strategy.calibration.apply_log(log)
+    own.require([by, *(SCORE + task for task in formula.tasks), *formula.context])
+    group, n_groups = codes(own[by])
+    order = np.argsort(group, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=n_groups))]).astype(np.int64)
+    columns = {task: np.asarray(own[SCORE + task], dtype=np.float64)[order] for task in formula.tasks}
+    context = {name: np.asarray(own[name], dtype=np.float64)[order] for name in formula.context}
+    final = np.empty(len(own))
+    final[order] = formula.final(columns, strategy.weights, context, starts).values
     return final
 
 
