@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from math import nan
 from pathlib import Path
+from typing import Any
 
 from core.errors import ConfigError
 from experiment.metrics import Metric
@@ -19,6 +21,7 @@ from experiment.report import table, view_table
 from experiment.store import EventStore, open_store
 from experiment.units import read_units
 from experiment.views import View, by_segment, novelty
+from workflow.tables import table as plain_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--correction", choices=list(METHODS), default="fdr", help="for many metrics (default: %(default)s)")
     parser.add_argument("--now-ms", type=int, help="time of reading, for metric windows (default: the newest event)")
     parser.add_argument("--by", choices=["scenario", "days"], help="also by the unit's scenario, or by days since first exposure")
+    parser.add_argument(
+        "--reuse", metavar="FILE.json", help="what buckets that never ran would have got: the ope.json of `scorefusion ope`"
+    )
     parser.add_argument("--json", action="store_true", help="print the readout as one JSON object instead of a table")
     parser.add_argument("--out", metavar="FILE.json", help="also write the JSON to a file")
 
@@ -49,7 +55,9 @@ def run(args: argparse.Namespace) -> str:
         view = _view(args.by, store, experiment, choose_metrics(experiment, plan.metrics), args.now_ms)
     finally:
         store.close()
-    value = json.dumps({**report.to_json(), **({"by": plain(asdict(view))} if view else {})}, allow_nan=False)
+    reused = _reused(args.reuse) if args.reuse else None
+    extra = {**({"by": plain(asdict(view))} if view else {}), **({"reuse": reused} if reused else {})}
+    value = json.dumps({**report.to_json(), **extra}, allow_nan=False)
     if args.out:
         Path(args.out).write_text(value + "\n")
     if args.json:
@@ -57,8 +65,28 @@ def run(args: argparse.Namespace) -> str:
     print(table(report))
     if view:
         print("\n" + view_table(view))
+    if reused:
+        print("\n" + _reused_table(reused))
     verdicts = "; ".join(f"{verdict.treatment}: {verdict.decision}" for verdict in report.verdicts.values())
     return f"{name}: {sum(report.counts.values()):,} units, {verdicts}"
+
+
+def _reused(path: str) -> dict[str, Any]:
+    """Off-policy estimates that were made before."""
+    try:
+        found = json.loads(Path(path).read_text())
+        _reused_table(found)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"--reuse {path!r} is no ope.json of `scorefusion ope` ({error})") from error
+    kept: dict[str, Any] = found
+    return kept
+
+
+def _reused_table(found: Mapping[str, Any]) -> str:
+    """Estimates of buckets that never ran, under what the logging policy itself got a session."""
+    names = ("policy", "estimator", "status", "value", "low", "high", "effective")
+    rows = [[nan if row[name] is None else row[name] for name in names] for row in (found["logged"], *found["estimates"])]
+    return f"buckets that never ran, return a session by {found['source']}:\n" + plain_table(names, rows)
 
 
 def _view(

@@ -130,3 +130,21 @@ def test_a_broken_plan_is_one_line(plan: Path, capsys: pytest.CaptureFixture[str
     error = capsys.readouterr().err
     assert "unknown strategy 'searched'; strategies are hand_set" in error
     assert error.count("\n") == 1
+
+
+def test_estimates_of_buckets_that_never_ran_stand_beside_the_rows(
+    plan: Path, events: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"policy": "next", "estimator": "fqe", "status": "ok", "value": 2.5, "low": 2.0, "high": 3.0, "effective": 80.0}
+    refused = {**row, "estimator": "pdis", "status": "too_little_overlap", "value": None, "low": None, "high": None}
+    path = tmp_path / "ope.json"
+    path.write_text(json.dumps({"source": "the store", "logged": {**row, "policy": "logged"}, "estimates": [row, refused]}))
+    assert main(["compare", "--store", events, "--plan", str(plan), "--reuse", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split()[:4] == ["next", "fqe", "ok", "2.5000"] for line in lines)
+    assert any(line.split()[:4] == ["next", "pdis", "too_little_overlap", "-"] for line in lines)
+    assert main(["compare", "--store", events, "--plan", str(plan), "--reuse", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reuse"]["estimates"][0]["value"] == 2.5
+    path.write_text("{}")
+    assert main(["compare", "--store", events, "--plan", str(plan), "--reuse", str(path)]) == 2
+    assert "is no ope.json" in capsys.readouterr().err
