@@ -211,7 +211,7 @@ def speed(bench: Bench, bed: Workbench) -> None:
     """batchrl_mtf beside d3rlpy's BCQ: the same table, networks, batch and sampled actions, one thread, in turn."""
     rows = bed.log(0)
     loop = Loop(cast(FusionLearner, configure(rows, "batchrl_mtf", SPEED, 0).build_learner()), rows)
-    n = 10 if bench.quick else 60
+    n = 5 if bench.quick else 20
     python = peer_python("d3rlpy") if bench.peers else None
     with tempfile.TemporaryDirectory() as folder:
         contestants = {"batchrl_mtf": _timed(loop, n)}
