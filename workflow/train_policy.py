@@ -209,7 +209,7 @@ def _with_net(logging: PolicyStrategy, net: PolicyNet) -> PolicyStrategy:
 
 
 def _report(args: argparse.Namespace, trained: Trained | None, rows: Transitions, net: PolicyNet, tables: list[Table]) -> Path:
-    obs = np.asarray(rows.obs[:20_000])
+    obs = np.array(rows.obs[:20_000])
     weights = rows.low + (Acting(net)(obs) + 1) * 0.5 * (rows.high - rows.low)
     steps = np.array([f"step {step:02d}" for step in rows.step[:20_000]])
     varies = {"by step": mean_weights(steps, weights, rows.param_names)}
