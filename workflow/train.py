@@ -51,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="comparison: rows of the printed table; the chosen ranker is judged on test in any case (default: %(default)s)",
     )
     parser.add_argument(
-        "--options", metavar="YAML", help="the architecture's own, such as '{n_experts: 8}'; by architecture with --models"
+        "--options",
+        metavar="YAML",
+        help="the architecture's own, such as '{n_experts: 8}', over the recipe's; by architecture with --models",
     )
     parser.add_argument("--training", metavar="YAML", help="training settings beyond those below, such as '{patience: 3}'")
     parser.add_argument("--epochs", type=int, help="at most so many (default: the recipe's)")
@@ -85,9 +87,9 @@ def run(args: argparse.Namespace) -> str:
     recipe = load(args)
     config = config_of(args, recipe.config, balances)
     if several:
-        by_model = options if args.models else {args.model: options}
+        by_model = options_of(recipe, models, options if args.models else {args.model: options})
         return compare(args, recipe, config, [Entry(m, b) for m in models for b in balances or [config.balance]], by_model)
-    trained = train_one(args, recipe, config, options)
+    trained = train_one(args, recipe, config, options if args.start else recipe.options_for(args.model) | options)
     print(metrics_table(trained.metrics))
     parents = {"start": store_of(args).find(args.start).label} if args.start else None
     artefact = trained.publish(store_of(args), args.name, parents=parents)
@@ -130,9 +132,6 @@ def compare(
     args: argparse.Namespace, recipe: Recipe, config: TrainConfig, entries: Sequence[Entry], options: Mapping[str, Any]
 ) -> str:
     """Every entry over the seeds; a table, comparison.json and comparison.html, and the chosen ranker published."""
-    for model, own in options.items():
-        if model not in MODELS or not isinstance(own, Mapping):
-            raise ConfigError(f"--options: {model!r} must be an architecture over its options, as '{{mmoe: {{n_experts: 8}}}}'")
     folder = Path(args.runs)
     runs, left_out = contest(
         recipe,
@@ -184,6 +183,14 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> str:
     names = [name for name in SHOWN if any(cell(row.get(name)) for row in rows)]
     cells = [[label(row, several), row["task"], *(cell(row.get(name)) for name in names)] for row in rows]
     return table(["ranker", "task", *names], cells)
+
+
+def options_of(recipe: Recipe, models: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """By architecture: the recipe's options under those given."""
+    for model, own in given.items():
+        if model not in MODELS or not isinstance(own, Mapping):
+            raise ConfigError(f"--options: {model!r} must be an architecture over its options, as '{{mmoe: {{n_experts: 8}}}}'")
+    return {model: recipe.options_for(model) | dict(given.get(model, {})) for model in models}
 
 
 def config_of(args: argparse.Namespace, base: TrainConfig, balances: Sequence[str] = ()) -> TrainConfig:

@@ -49,9 +49,12 @@ class Recipe:
             return options | {"levels": [[width] for width in hidden]}
         if model in PER_LEVEL:
             return options | {"hidden": list(hidden[:1])}
+        if model in EQUAL_WIDTHS:
+            return options | {"hidden": [max(hidden)] * len(hidden)}
         return options | {"hidden": list(hidden)}
 
 
 WITH_LEVELS = ("ple", "ml_mmoe")  # architectures whose hidden widths are those of levels
 PER_LEVEL = ("aesm2",)  # whose hidden widths are those of each level: one layer, so that two levels are as deep as the others
+EQUAL_WIDTHS = ("sluice",)  # which mix layers, all of one width
 WITHOUT_HIDDEN = ("wide",)

@@ -5,10 +5,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
 
 from core.errors import DataError
+from core.logs import LoggedDataset
+from core.tasks import TaskSet, TaskSpec
+from ranker.checks import Example
 from ranker.config import TrainConfig
-from ranker.recipes import kuairand, kuairand_known
+from ranker.models import MODELS, make
+from ranker.recipes import Recipe, kuairand, kuairand_known
 from ranker.train import train
 
 DAYS = [20220425 + i for i in range(6)] + [20220501 + i for i in range(6)]
@@ -125,6 +130,16 @@ def test_it_trains(tmp_path: Path) -> None:
     scores = trained.predictor.score_columns(recipe.test.columns)
     assert scores.finite
     assert scores.tasks == recipe.spec.tasks.scored
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+def test_its_options_fit_every_architecture(model: str) -> None:
+    none = LoggedDataset({})
+    recipe = Recipe("any", kuairand.spec_for(["click"]), none, none, none, options=kuairand.OPTIONS)
+    tasks = TaskSet([TaskSpec("click"), TaskSpec("like")])
+    network = Example(lambda layout, tasks: make(model, layout, tasks, recipe.options_for(model)), tasks).model
+    if model != "wide":
+        assert {layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)} == {kuairand.OPTIONS["dropout"]}
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

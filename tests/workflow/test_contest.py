@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from ranker.config import TrainConfig
 from ranker.recipes import generic
 from workflow.cli import main
 from workflow.contest import Entry, chosen, contest, names_of, summary
+from workflow.train import options_of
 
 SPEC = """
 tasks: [{name: click}, {name: watch_s, kind: regression, unit_of_measure: s}]
@@ -147,6 +149,16 @@ def test_wrong_comparisons_are_one_line(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("scorefusion: ")]
     assert len(errors) == 1
     assert message in errors[0]
+
+
+def test_a_recipes_options_stand_under_those_given(data: Path) -> None:
+    recipe = replace(generic.load(data / "log.parquet", data / "spec.yaml"), options={"hidden": (16, 8), "dropout": 0.3})
+    found = options_of(recipe, ["mmoe", "ple", "single_task"], {"mmoe": {"n_experts": 2, "dropout": 0.1}})
+    assert found == {
+        "mmoe": {"hidden": [16, 8], "dropout": 0.1, "n_experts": 2},
+        "ple": {"levels": [[16], [8]], "dropout": 0.3},
+        "single_task": {"hidden": [16, 8], "dropout": 0.3},
+    }
 
 
 def test_data_sets_by_task_take_turns(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
