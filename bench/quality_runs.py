@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from ranker.batches import Batch, MemoryBatches, dropping, pack
 from ranker.encoder import Encoder
 from ranker.metrics import evaluate, mean_auc
 from ranker.recipes import Recipe
-from ranker.train import TrainConfig, fit
+from ranker.train import Prepare, TrainConfig, fit
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,20 @@ class Prepared:
 
 
 def run(
-    data: Prepared, tasks: Sequence[str], model: str, seed: int, setting: Setting, work: Path, *, progress: bool = True
+    data: Prepared,
+    tasks: Sequence[str],
+    model: str,
+    seed: int,
+    setting: Setting,
+    work: Path,
+    *,
+    prepare: Callable[[], Prepare] | None = None,
+    progress: bool = True,
 ) -> Outcome:
-    """Train, or read the finished run of the same data, settings and code from `work`."""
+    """Train, or read the finished run of the same data, settings and code from `work`.
+
+    `prepare` makes what is done to the fresh network; the settings' options must say that it is, as DUPN's `variant` does.
+    """
     recipe = data.recipe
     path = work / f"{recipe.name}-{model}-{seed}-{_key(data, tasks, model, seed, setting)}.npz"
     if path.is_file():
@@ -101,6 +112,7 @@ def run(
         seed=seed,
         checkpoints=checkpoints,
         fingerprint=data.key,
+        prepare=None if prepare is None else prepare(),
         progress=progress,
     )
     predictor = trained.predictor
