@@ -68,12 +68,13 @@ class PropertyGatedLSTM(nn.Module):
     def forward(self, items: Tensor, properties: Tensor | None) -> Tensor:
         """`(B, L, De)` and `(B, L, Dp)` to every step's h, `(B, L, H)`; a step never sees later ones, so padding stands last."""
         x = items if properties is None else torch.cat([items, properties], -1)  # (B, L, De + Dp)
-        if self.mask is None:
-            h: Tensor = self.lstm(x)[0]
-        else:
-            assert isinstance(self.mask, Tensor)
-            weights = {"weight_ih_l0": self.lstm.get_parameter("weight_ih_l0") * self.mask}
-            h = functional_call(self.lstm, weights, (x,))[0]
+        with torch.autocast("cpu", enabled=False):  # oneDNN has no bfloat16 LSTM for processors without AVX-512
+            if self.mask is None:
+                h: Tensor = self.lstm(x.float())[0]
+            else:
+                assert isinstance(self.mask, Tensor)
+                weights = {"weight_ih_l0": self.lstm.get_parameter("weight_ih_l0") * self.mask}
+                h = functional_call(self.lstm, weights, (x.float(),))[0]
         return h
 
 
