@@ -81,7 +81,8 @@ class Episodes:
         if holes.mean() > GAP_SHARE:
             raise DataError(
                 f"{int(holes.sum())} of {len(first)} sessions lack pages (their steps are not 0, 1, 2 ...); at most"
-                f" {GAP_SHARE:.0%} may be left out: log every page of a session, or evaluate single pages with --unit page"
+                f" {GAP_SHARE:.0%} may be left out: log every page of a session, or build the table with"
+                " Transitions.from_log(gaps='drop')"
             )
         if holes.any():
             keep = ~np.repeat(holes, np.diff(np.r_[first, n]))

@@ -10,6 +10,15 @@ phi^T]`, `C = E[phi phi'^T]` (`phi'` = features of the next state and the target
 states. Penalty 0 is plain FQE (Le, Voloshin & Yue 2019); the paper's Conservative-OPE has .5e-3 (Zhang et al. 2022, BatchRL-MTF,
 after Kumar et al. 2020).
 
+A session ends with its last logged page, whether the user left (terminated) or it was cut there (truncated): `over` is either.
+Beyond a cut there is no page whose candidates could be ranked, so no bootstrap is taken there: estimated is the return as the log
+counts it, up to the cut, which is what the mean of the logged returns is, too.
+
+Of the logged actions themselves the fit says exactly their mean return, whatever the features and the ridge: the constant is a
+feature without ridge, so errors `r + Q(s', a') - Q(s, a)` sum to 0 at gamma 1, and within a session all of Q but `Q(s_0, a_0)`
+cancels. So there is no error on the logging policy that could be taken off other policies' values: what they are off by comes
+from where they differ from the log.
+
 Those moments are kept for blocks of users, so a redraw of blocks is refitted without touching the rows again.
 """
 
@@ -72,7 +81,7 @@ class LinearFqe:
         ridge: Added to the diagonal of `Sigma`, whose features are standardised.
         n_blocks: Blocks of users that are redrawn together.
 
-    A session ends with its last logged page, also where it was cut there: estimated is the return as the log counts it.
+    A session ends with its last logged page, also where it was cut there: estimated is the return up to the cut.
     """
 
     def __init__(
@@ -94,7 +103,7 @@ class LinearFqe:
         mean, spread = raw.mean(0, dtype=np.float64), raw.std(0, dtype=np.float64)
         self._columns = np.flatnonzero(spread > 1e-6 * np.maximum(1.0, np.abs(mean)))  # the others say nothing
         self._mean, self._spread = mean[self._columns], spread[self._columns]
-        self._kept: tuple[Target, _Moments] | None = None
+        self._kept: tuple[Target | None, _Moments] | None = None
         self.phi = self._standard(raw)  # (n, d)
         self.blocks = user_blocks(episodes.user, n_blocks, seed)
         self._rows = [np.flatnonzero(self.blocks == block) for block in range(int(self.blocks.max()) + 1)]
@@ -109,9 +118,15 @@ class LinearFqe:
         return int(self.phi.shape[1])
 
     def evaluate(
-        self, target: Target, *, penalty: float = 0.0, n_redraws: int = 100, max_rounds: int = 1000, tolerance: float = 1e-7
+        self,
+        target: Target | None,
+        *,
+        penalty: float = 0.0,
+        n_redraws: int = 100,
+        max_rounds: int = 1000,
+        tolerance: float = 1e-7,
     ) -> FqeFit:
-        """The target's value on this log."""
+        """The target's value on this log; None is the policy that wrote it, by the actions that it took."""
         e, moments = self.episodes, self._moments(target)
         ones = np.ones(len(self._rows))
         sigma, move, b, v0 = self._system(moments, ones, penalty)
@@ -147,12 +162,12 @@ class LinearFqe:
         rng = np.random.default_rng(self.seed + 1)
         return self._standard(self._features(e.obs, target.sample(e.obs, rng), e.scores, context))
 
-    def _moments(self, target: Target) -> _Moments:
+    def _moments(self, target: Target | None) -> _Moments:
         """The target's half of the moments; of the last policy asked for they are kept."""
         if self._kept is not None and self._kept[0] is target:
             return self._kept[1]
         e = self.episodes
-        phi_pi = self._acted(e, target, self._context)
+        phi_pi = self.phi if target is None else self._acted(e, target, self._context)
         ahead = np.zeros_like(phi_pi)
         ahead[:-1] = phi_pi[1:]
         ahead[e.last] = 0.0

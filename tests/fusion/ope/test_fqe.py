@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from core.arrays import AnyArray, Floats32
+from core.arrays import AnyArray, Floats, Floats32
 from core.errors import ConfigError
 from fusion.ope import Episodes, LinearFqe, Target
 from fusion.ope.fqe import user_blocks
@@ -100,6 +101,38 @@ def test_the_penalty_lowers_what_lies_outside_the_log_by_its_closed_form() -> No
     shift = -penalty * np.linalg.solve(sigma, phi(acted).mean(0) - phi(raw).mean(0))
     assert np.allclose(careful.theta - plain.theta, shift, atol=1e-3)
     assert careful.value < plain.value
+
+
+@pytest.mark.parametrize("ridge", [1e-3, 0.05, 30.0])
+def test_the_logged_actions_get_exactly_their_mean_return(ridge: float) -> None:
+    """Whatever the ridge, and however wrong the features: so also on every redraw of users."""
+    episodes = replace(chain(500), reward=np.random.default_rng(1).exponential(size=1000))
+    model = LinearFqe(episodes, Plain(), ridge=ridge)
+    fit = model.evaluate(None, n_redraws=50)
+    returns = np.add.reduceat(episodes.reward, episodes.first)
+    assert fit.value == pytest.approx(returns.mean(), rel=1e-5)
+    times = np.random.default_rng(2).poisson(1.0, (50, 100))[:, model.blocks[episodes.first]]
+    assert fit.redrawn == pytest.approx((times @ returns) / times.sum(1), rel=1e-5)
+
+
+def test_a_ridge_on_the_constant_would_break_that() -> None:
+    class Shrunk(LinearFqe):
+        def _system(self, m: Any, times: Floats, penalty: float) -> tuple[Floats, Floats, Floats, Floats]:
+            sigma, move, b, v0 = super()._system(m, times, penalty)
+            sigma[0, 0] += self.ridge
+            return sigma, move, b, v0
+
+    episodes = replace(chain(500), reward=np.random.default_rng(1).exponential(size=1000))
+    fit = Shrunk(episodes, Plain(), ridge=0.05).evaluate(None)
+    assert abs(fit.value - 2 * episodes.reward.mean()) > 0.02
+
+
+def test_a_cut_session_is_worth_what_was_logged_of_it() -> None:
+    """No bootstrap beyond a cut: the same rewards are worth the same, whether the user left or the log was cut."""
+    episodes = chain(500)
+    cut = replace(episodes, truncated=np.isin(np.arange(len(episodes)), episodes.last))
+    values = [LinearFqe(e, Paged()).evaluate(always(0.5)).value for e in (episodes, cut)]
+    assert values[0] == values[1]
 
 
 def test_reach_grows_outside_the_log_and_is_one_inside() -> None:
