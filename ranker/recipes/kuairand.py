@@ -49,7 +49,7 @@ FILES = {
     "history": "user_sequences_train.parquet",
 }
 TRAIN_TO, VALID_TO, TEST_TO = 20220502, 20220503, 20220506
-CONFIG = TrainConfig(epochs=2, batch_size=512, learning_rate=2e-3, patience=1, evaluations=2, average=0.999, monitor_tasks=MAIN)
+CONFIG = TrainConfig(epochs=4, batch_size=512, learning_rate=2e-3, patience=1, evaluations=2, average=0.999, monitor_tasks=MAIN)
 OPTIONS = {"hidden": (64, 32), "dropout": 0.3}
 STEPS = 5  # quantile steps a number
 
