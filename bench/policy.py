@@ -25,9 +25,10 @@ from bench.peers.protocol import Worker, WorkerError
 from bench.policy_runs import Made, Plan, Workbench
 from core.arrays import Floats
 from fusion.policy.learner.base import FusionLearner
+from fusion.policy.learner.loop import Loop
 from fusion.policy.learner.non_rl import SEARCHES
 from fusion.policy.learner.recipes import OURS
-from fusion.policy.learner.trainer import Loop, configure
+from fusion.policy.learner.trainer import configure
 from fusion.policy.reward import Reward
 from fusion.policy.transitions import Transitions
 from simulator.oracle import share_of_gap

@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe", choices=["ours", "paper"], default="ours", help="settings to start from (default: %(default)s)"
     )
     parser.add_argument("--settings", metavar="YAML", help="changes to them, such as '{gamma: 0.9, hidden: [64, 64]}'")
+    parser.add_argument("--workers", type=int, default=1, help="Ray workers that share each batch (default: %(default)s)")
     parser.add_argument("--judge-sessions", type=int, default=2000, help="fresh sessions that judge it (default: %(default)s)")
     parser.add_argument("--world-overrides", metavar="YAML", help="settings of the world, such as '{n_users: 2000}'")
     parser.add_argument("--name", help="the artefact is strategy/NAME (default: the algorithm's name)")
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> str:
         raise ConfigError("give one of --world PRESET and --log DIR")
     if min(args.sessions, args.rounds, args.updates) < 1 or args.judge_sessions < 2:
         raise ConfigError("--sessions, --rounds and --updates must be at least 1, --judge-sessions at least 2")
+    if args.workers != 1 and args.algorithm not in ALGORITHMS:
+        raise ConfigError(f"--workers {args.workers}: {args.algorithm} takes no gradient steps; leave --workers out")
     return _from_world(args) if args.world else _from_log(args)
 
 
@@ -142,7 +145,8 @@ def _train(args: argparse.Namespace, rows: Transitions, turn: int) -> Trained:
         settings["gate"] = gate
     settings |= mapping_option("--settings", args.settings)
     folder = Path(args.out) / f"{args.algorithm}-{turn}"
-    return train(rows, args.algorithm, settings=settings, n_updates=args.updates, seed=args.seed, folder=folder)
+    options = {"n_updates": args.updates, "seed": args.seed, "n_workers": args.workers, "folder": folder}
+    return train(rows, args.algorithm, settings=settings, **options)
 
 
 def _solve(args: argparse.Namespace, rows: Transitions) -> Trained:

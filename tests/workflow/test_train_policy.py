@@ -84,6 +84,8 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path: Path, capsys: pytest.Ca
     assert "give one of --world PRESET and --log DIR" in capsys.readouterr().err
     assert train(tmp_path, "--log", "x", "--algorithm", "cem") == 2
     assert "plays and needs --world" in capsys.readouterr().err
+    assert train(tmp_path, "--world", "default", "--algorithm", "cem", "--workers", "2") == 2
+    assert "--workers 2: cem takes no gradient steps" in capsys.readouterr().err
     assert train(tmp_path, "--world", "default", "--algorithm", "bc", "--settings", "{depth: 3}") == 2
     assert "unknown setting 'depth'" in capsys.readouterr().err
 

@@ -8,16 +8,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from core.errors import ConfigError
-from fusion.policy.learner.base import FusionConfig, FusionLearner, lambda_returns
+from fusion.policy.learner.base import FusionConfig, FusionLearner
 from fusion.policy.learner.checkpoint import Checkpoint
+from fusion.policy.learner.group import loop_of
 from fusion.policy.learner.registry import algorithm as config_of
 from fusion.policy.learner.rows import Rows
 from fusion.policy.networks import PolicyNet, build
@@ -60,16 +59,18 @@ def train(
     settings: Mapping[str, Any] | None = None,
     n_updates: int = 5000,
     seed: int = 0,
+    n_workers: int = 1,
     folder: str | Path | None = None,
     report_every: int = 250,
     checkpoint_every: int = 1000,
     progress: bool = True,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Trained:
-    """Train a policy on logged transitions, in this process.
+    """Train a policy on logged transitions, in this process or over several.
 
     Args:
         algorithm: One of `registry.ALGORITHMS`; `settings` change its own. `gate` may hold beginnings of observation names.
+        n_workers: Above 1, so many Ray workers share each batch (`group.GroupLoop`); Ray is started if it does not run.
         folder: Where `checkpoint.pt` and TensorBoard's scalars go; a run of the same data, settings and seed goes on from there.
 
     Raises:
@@ -77,95 +78,41 @@ def train(
     """
     if n_updates < 1:
         raise ConfigError(f"n_updates {n_updates} must be at least 1")
+    if n_workers < 1:
+        raise ConfigError(f"n_workers {n_workers} must be at least 1")
     config = configure(table, algorithm, settings, seed)
     run = {"algorithm": algorithm, "settings": config.settings, "seed": seed, "data": fingerprint(table)}
-    loop = Loop(cast(FusionLearner, config.build_learner()), table)
+    run |= {"workers": n_workers} if n_workers > 1 else {}
     history: list[dict[str, float]] = []
     seconds, status = 0.0, "ok"
     kept = Checkpoint(folder, run) if folder is not None else None
     state = kept.load() if kept is not None else None
-    if state is not None:
-        loop.restore(state["loop"])
-        history, seconds, status = list(state["history"]), float(state["seconds"]), str(state["status"])
-    writer = _scalars(folder, loop.n_updates)
     limit = DIVERGED * max(1.0, float(np.abs(table.reward).max())) / (1 - config.settings["gamma"])
-    with tqdm(total=n_updates, initial=loop.n_updates, desc=algorithm, unit="update", disable=not progress) as bar:
-        while loop.n_updates < n_updates and status == "ok":
-            size = min(report_every - loop.n_updates % report_every, n_updates - loop.n_updates)
-            start = clock()
-            means = loop.run(size)
-            seconds += clock() - start
-            history.append({"update": float(loop.n_updates), **means})
-            for name, value in means.items():
-                if writer is not None:
-                    writer.add_scalar(f"{algorithm}/{name}", value, loop.n_updates)
-            if not all(math.isfinite(v) for v in means.values()) or abs(means.get("q", 0.0)) > limit:
-                status = "diverged"
-            bar.update(size)
-            last = loop.n_updates >= n_updates or status != "ok"
-            if kept is not None and (last or loop.n_updates % checkpoint_every < size):
-                kept.save({"loop": loop.snapshot(), "history": history, "seconds": seconds, "status": status})
-    if writer is not None:
-        writer.close()
-    net = deployed(loop.learner, loop.rows)
-    return Trained(algorithm, dict(config.settings), net, tuple(history), status, loop.n_updates, seconds, seed, str(run["data"]))
-
-
-class Loop:
-    """One learner and its rows: draw, update, and make lambda-returns anew now and then."""
-
-    def __init__(self, learner: FusionLearner, table: Transitions, *, rank: int = 0, n_workers: int = 1) -> None:
-        """Worker `rank` of `n_workers` takes its part of every batch; all draw the same batches."""
-        self.learner, self.rows = learner, Rows(table)
-        self.learner.prepare(self.rows.columns)
-        self.part = (rank, n_workers)
-        self.draws = torch.Generator().manual_seed(int(self.learner.config.seed or 0) + 2)
-
-    @property
-    def n_updates(self) -> int:
-        """Updates so far."""
-        return self.learner.n_updates
-
-    def run(self, n: int) -> dict[str, float]:
-        """`n` updates; the means of their losses."""
-        settings, totals = self.learner.net.settings, dict[str, Tensor]()
-        counts = dict[str, int]()
-        for _ in range(n):
-            if settings["trace"] > 0 and self.n_updates % settings["trace_every"] == 0:
-                self.refresh()
-            index = torch.randint(self.rows.n, (settings["batch_size"],), generator=self.draws)
-            for name, value in self.learner.step(self.rows.at(index[self.part[0] :: self.part[1]])).items():
-                totals[name] = totals.get(name, torch.zeros(())) + value
-                counts[name] = counts.get(name, 0) + 1
-        return {name: float(total) / counts[name] for name, total in totals.items()}
-
-    def refresh(self) -> None:
-        """Lambda-returns of every row from the target networks as they are now."""
-        rows, settings = self.rows, self.learner.net.settings
-        rows.trace = None
-        with torch.no_grad():
-            found = [(self.learner.next_values(batch), self.learner.rewards(batch)) for batch in rows.chunks()]
-        values, rewards = (torch.cat([pair[i] for pair in found], 1) for i in (0, 1))
-        terminated = rows.columns["terminated"].float()
-        returns = lambda_returns(
-            rewards.expand_as(values), values, terminated, rows.session, gamma=settings["gamma"], trace=settings["trace"]
-        )
-        rows.trace = returns.T.contiguous()
-
-    def snapshot(self) -> dict[str, Any]:
-        """All that the next update depends on."""
-        trace = self.rows.trace
-        return {
-            "learner": self.learner.snapshot(),
-            "draws": self.draws.get_state(),
-            "trace": torch.empty(0) if trace is None else trace,
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a snapshot."""
-        self.learner.restore(state["learner"])
-        self.draws.set_state(state["draws"])
-        self.rows.trace = state["trace"] if state["trace"].numel() else None
+    with loop_of(config, table, n_workers) as loop:
+        if state is not None:
+            loop.restore(state["loop"])
+            history, seconds, status = list(state["history"]), float(state["seconds"]), str(state["status"])
+        writer = _scalars(folder, loop.n_updates)
+        with tqdm(total=n_updates, initial=loop.n_updates, desc=algorithm, unit="update", disable=not progress) as bar:
+            while loop.n_updates < n_updates and status == "ok":
+                size = min(report_every - loop.n_updates % report_every, n_updates - loop.n_updates)
+                start = clock()
+                means = loop.run(size)
+                seconds += clock() - start
+                history.append({"update": float(loop.n_updates), **means})
+                for name, value in means.items():
+                    if writer is not None:
+                        writer.add_scalar(f"{algorithm}/{name}", value, loop.n_updates)
+                if not all(math.isfinite(v) for v in means.values()) or abs(means.get("q", 0.0)) > limit:
+                    status = "diverged"
+                bar.update(size)
+                last = loop.n_updates >= n_updates or status != "ok"
+                if kept is not None and (last or loop.n_updates % checkpoint_every < size):
+                    kept.save({"loop": loop.snapshot(), "history": history, "seconds": seconds, "status": status})
+        if writer is not None:
+            writer.close()
+        net, done = deployed(loop.learner, loop.rows), loop.n_updates
+    return Trained(algorithm, dict(config.settings), net, tuple(history), status, done, seconds, seed, str(run["data"]))
 
 
 def configure(table: Transitions, algorithm: str, settings: Mapping[str, Any] | None, seed: int) -> FusionConfig:
