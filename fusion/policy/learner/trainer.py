@@ -87,12 +87,12 @@ def train(
     seconds, status = 0.0, "ok"
     kept = Checkpoint(folder, run) if folder is not None else None
     state = kept.load() if kept is not None else None
-    limit = DIVERGED * max(1.0, float(np.abs(table.reward).max())) / (1 - config.settings["gamma"])
     with loop_of(config, table, n_workers) as loop:
         if state is not None:
             loop.restore(state["loop"])
             history, seconds, status = list(state["history"]), float(state["seconds"]), str(state["status"])
         writer = _scalars(folder, loop.n_updates)
+        limit = DIVERGED * max(1.0, float(np.abs(table.reward).max())) / (1 - config.settings["gamma"])
         with tqdm(total=n_updates, initial=loop.n_updates, desc=algorithm, unit="update", disable=not progress) as bar:
             while loop.n_updates < n_updates and status == "ok":
                 size = min(report_every - loop.n_updates % report_every, n_updates - loop.n_updates)
