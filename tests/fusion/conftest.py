@@ -8,6 +8,7 @@ import pytest
 from core.logs import LoggedDataset
 
 TASKS = ("click", "like", "hate")
+collect_ignore = ["ranx_answers.py"]  # importing ranx compiles for 45 s; it is run as a process of its own
 
 
 def make_log(n: int = 3000, n_users: int = 120, seed: int = 0) -> LoggedDataset:
