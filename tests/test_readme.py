@@ -33,6 +33,7 @@ def commands() -> list[list[str]]:
 def test_console_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shown = commands()
-    assert [arguments[0] for arguments in shown] == ["simulate", "train", "score", "search", "publish", "publish"]
+    verbs = ["simulate", "train", "score", "search", "publish", "publish", "learn", "train-policy", "ope"]
+    assert [arguments[0] for arguments in shown] == verbs
     for arguments in shown:
         assert main(arguments) == 0, f"scorefusion {' '.join(arguments)}"
