@@ -102,8 +102,8 @@ class CqlSacLearner(FusionLearner):
 def squashed_log_density(before: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """log density of tanh(before), before normal: sum over the last axis of log N - log(1 - tanh^2), stable for large values.
 
-    >>> squashed_log_density(torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1, 1)).round(decimals=4).tolist()
-    [-0.9189]
+    >>> round(squashed_log_density(torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1, 1)).item(), 4)
+    -0.9189
     """
     normal = -0.5 * ((before - mean) / log_std.exp()) ** 2 - log_std - 0.5 * math.log(2 * math.pi)
     slope = 2 * (math.log(2.0) - before - nn.functional.softplus(-2 * before))
