@@ -75,7 +75,7 @@ class Prepared:
     def rows(self) -> tuple[Batch, Batch, Batch]:
         """Rows to train on, to choose by, to judge on; binary tasks only, so that no label is scaled."""
         recipe = self.recipe
-        return tuple(pack(self.encoder, part, {}) for part in (recipe.train, recipe.valid, recipe.test))  # type: ignore[return-value]
+        return pack(self.encoder, recipe.train, {}), pack(self.encoder, recipe.valid, {}), pack(self.encoder, recipe.test, {})
 
 
 def run(

@@ -53,7 +53,7 @@ class MonotoneLearner:
         draw = self._draw_lists if self._listwise else self._draw_pairs
         for loss in draw(rng):
             self._adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             self._adam.step()
 
     def _draw_pairs(self, rng: np.random.Generator) -> Iterator[torch.Tensor]:

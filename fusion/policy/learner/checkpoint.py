@@ -45,7 +45,7 @@ class Checkpoint:
         try:
             content = torch.load(self.path, weights_only=True)  # tensors and plain values only: nothing is executed
             run, state = content["run"], content["state"]
-        except Exception as error:
+        except Exception as error:  # whatever torch makes of a broken file, it is one clear error
             raise ArtefactError(f"checkpoint {str(self.path)!r} is damaged; remove it to train from the start") from error
         if run != self.run:
             raise ConfigError(
