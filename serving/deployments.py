@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -176,8 +176,12 @@ def build(settings: Settings) -> Application:
     return app
 
 
-def start(settings: Settings) -> None:
+def start(settings: Settings, *, on_ray: Callable[[], None] = lambda: None) -> None:
     """Start ray on this machine with the service on it; returns once the replicas run.
+
+    Args:
+        settings: What to serve.
+        on_ray: Called when ray itself is up, before the service: ray has then put its own signal handlers in place.
 
     Raises:
         ScorefusionError: Something the settings name is missing, damaged or locked; nothing was started.
@@ -189,6 +193,7 @@ def start(settings: Settings) -> None:
     ray.init(
         address="local", include_dashboard=False, log_to_driver=False, configure_logging=False, object_store_memory=200_000_000
     )
+    on_ray()
     serve.start(http_options={"host": settings.host, "port": settings.port})
     serve.run(app)
 

@@ -71,6 +71,7 @@ class serving:  # a context manager read as a verb: `with serving(settings) as s
         self.url = f"http://{'127.0.0.1' if settings.host in ('0.0.0.0', '::') else settings.host}:{settings.port}"
         self._say, self._fast, self._ready_s = say, fast, ready_s
         self._stop = threading.Event()
+        self._starting = False
         self._folder: Path | None = None
         self._old: dict[signal.Signals, Any] = {}
 
@@ -80,12 +81,14 @@ class serving:  # a context manager read as a verb: `with serving(settings) as s
             self._folder = Path(tempfile.mkdtemp(prefix="sf-", dir="/tmp"))  # a socket's path must stay short
             _fast_environment(self._folder)
         for name in (signal.SIGTERM, signal.SIGINT):
-            self._old[name] = signal.signal(name, self._on_signal)
+            self._old[name] = signal.getsignal(name)
+        self._watch_signals()
         try:
+            self._starting = True
             self._start()
-            for name in self._old:  # ray has put its own handlers in their place
-                signal.signal(name, self._on_signal)
+            self._starting = False
         except BaseException:
+            self._starting = False
             self._shut_down()
             raise
         return self
@@ -104,7 +107,7 @@ class serving:  # a context manager read as a verb: `with serving(settings) as s
         from serving import deployments
 
         self._say("starting")
-        deployments.start(self.settings)
+        deployments.start(self.settings, on_ray=self._watch_signals)  # ray's own handlers abort the process
         self._await_ready()
         self._say(f"ready: {self.url} (pages at /, API at /docs)")
 
@@ -112,7 +115,7 @@ class serving:  # a context manager read as a verb: `with serving(settings) as s
         start = time.monotonic()
         with Client(self.url, timeout_s=5.0) as client:
             while not client.ready():
-                if self._stop.is_set() or time.monotonic() - start > self._ready_s:
+                if time.monotonic() - start > self._ready_s:
                     raise TimeoutError(f"the service was not ready in time; see {self.settings.resolve('logs')}")
                 time.sleep(0.1)
 
@@ -128,8 +131,15 @@ class serving:  # a context manager read as a verb: `with serving(settings) as s
             if self._folder is not None:
                 shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _watch_signals(self) -> None:
+        for name in self._old:
+            signal.signal(name, self._on_signal)
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop.set()
+        if self._starting:  # end the start where it is; what was acknowledged already is committed on the way out
+            self._starting = False
+            raise SystemExit(0)
 
 
 def check_port(host: str, port: int) -> None:

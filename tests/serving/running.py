@@ -39,17 +39,22 @@ class Running:
         self._descendants: list[psutil.Process] = []
         self.driver: subprocess.Popen[bytes] | None = None
 
-    def start(self, wait_s: float = 150.0) -> Running:
-        """Start and wait until it is ready."""
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the driver; it may take a while until it is ready."""
         log = (self.folder / "driver.log").open("ab")
         command = [sys.executable, "-m", "workflow.cli", "serve", "--config", str(self._config)]
         environ = {**os.environ, "OMP_NUM_THREADS": "1", "SCOREFUSION_ADMIN_TOKEN": "test-token"}
         self.driver = subprocess.Popen(command, stdout=log, stderr=log, env=environ, start_new_session=True)
         log.close()
+        return self.driver
+
+    def start(self, wait_s: float = 150.0) -> Running:
+        """Start and wait until it is ready."""
+        driver = self.launch()
         deadline = time.monotonic() + wait_s
         with Client(self.url, timeout_s=5.0) as client:
             while not client.ready():
-                assert self.driver.poll() is None, self.log()
+                assert driver.poll() is None, self.log()
                 assert time.monotonic() < deadline, self.log()
                 time.sleep(0.2)
         self._remember()

@@ -147,6 +147,22 @@ def test_what_was_acknowledged_survives_every_kill_exactly_once(service: Running
     _check_readout(readout, exposures, feedback, assignments)
 
 
+def test_a_service_told_to_stop_while_it_starts_stops_cleanly(tmp_path: Path) -> None:
+    running = Running(small.make(tmp_path))
+    try:
+        driver = running.launch()
+        deadline = time.monotonic() + 120
+        while "Started Serve" not in running.log():  # ray is up and has put its own signal handlers; replicas are not
+            assert driver.poll() is None, running.log()
+            assert time.monotonic() < deadline, running.log()
+            time.sleep(0.05)
+        assert running.stop() == 0, running.log()
+        assert "ready" not in running.log()
+        assert running.gone() == []
+    finally:
+        running.clean()
+
+
 def _check_readout(readout: dict[str, Any], exposures: pd.DataFrame, feedback: pd.DataFrame, assignments: pd.DataFrame) -> None:
     """The same numbers, by pandas from the raw tables."""
     bucket = assignments.drop_duplicates("unit").set_index("unit")["bucket"]
