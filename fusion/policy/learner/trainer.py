@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
+from core.checkpoint import Checkpoint
 from core.errors import ConfigError
 from fusion.policy.learner.base import FusionConfig, FusionLearner
-from fusion.policy.learner.checkpoint import Checkpoint
 from fusion.policy.learner.group import loop_of
 from fusion.policy.learner.registry import algorithm as config_of
 from fusion.policy.learner.rows import Rows
@@ -85,8 +87,8 @@ def train(
     run |= {"workers": n_workers} if n_workers > 1 else {}
     history: list[dict[str, float]] = []
     seconds, status = 0.0, "ok"
-    kept = Checkpoint(folder, run) if folder is not None else None
-    state = kept.load() if kept is not None else None
+    kept = Checkpoint(Path(folder) / "checkpoint.pt", run) if folder is not None else None
+    state = _unpacked(kept.load()) if kept is not None else None
     with loop_of(config, table, n_workers) as loop:
         if state is not None:
             loop.restore(state["loop"])
@@ -108,11 +110,24 @@ def train(
                 bar.update(size)
                 last = loop.n_updates >= n_updates or status != "ok"
                 if kept is not None and (last or loop.n_updates % checkpoint_every < size):
-                    kept.save({"loop": loop.snapshot(), "history": history, "seconds": seconds, "status": status})
+                    kept.save(_packed({"loop": loop.snapshot(), "history": history, "seconds": seconds, "status": status}))
         if writer is not None:
             writer.close()
         net, done = deployed(loop.learner, loop.rows), loop.n_updates
     return Trained(algorithm, dict(config.settings), net, tuple(history), status, done, seconds, seed, str(run["data"]))
+
+
+def _packed(state: Mapping[str, Any]) -> bytes:
+    content = io.BytesIO()
+    torch.save(dict(state), content)
+    return content.getvalue()
+
+
+def _unpacked(content: bytes | None) -> dict[str, Any] | None:
+    if content is None:
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)  # nothing in it is executed
+    return state
 
 
 def configure(table: Transitions, algorithm: str, settings: Mapping[str, Any] | None, seed: int) -> FusionConfig:
