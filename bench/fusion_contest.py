@@ -17,9 +17,9 @@ from fusion.formula import Formula
 from fusion.formula.families import family
 from fusion.fused import FusionStrategy
 from fusion.learned.fit import learn
-from fusion.learned.judge import Judged
 from fusion.learned.rows import final_scores
 from fusion.search import Objective, Param, SearchResult, Space, gauc, mtf_gauc, search
+from fusion.search.judged import Judged
 from fusion.strategy import hand_set_strategy
 
 GAINS: Final = {

@@ -185,7 +185,7 @@ class Routes:
         release = service.engine.release
         try:
             store: dict[str, Any] | None = await service.writer.overview()
-        except Exception:
+        except Exception:  # the page is up while the store is down, and says so
             store = None
         return {
             **service.info,
@@ -200,7 +200,7 @@ class Routes:
     async def _readout_or_error(self, name: str) -> dict[str, Any]:
         try:
             return {"experiment": name, **await self._service.readout(name)}
-        except Exception as error:
+        except Exception as error:  # the page shows what failed in the readout's place
             return {"experiment": name, "error": str(error)}
 
     def _page(self, html: str) -> Answer:

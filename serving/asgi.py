@@ -112,7 +112,7 @@ class App:
             return _refuse(refused), route
         except ScorefusionError as refused:
             return Answer(problem(422, str(refused)), PROBLEM_TYPE, 422), route
-        except Exception:
+        except Exception:  # the last line: logged, and one clear 500
             log.exception("a request failed", extra={"route": route})
             return Answer(problem(500, "the service failed; its log has the details"), PROBLEM_TYPE, 500), route
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from core.arrays import AnyArray, Columns
-from core.artefacts import ArtefactStore
+from core.artefacts import ArtefactStore, json_bytes, write_whole
 from core.errors import ConfigError
 from core.logs import LoggedDataset
 from fusion.formula import Formula
@@ -58,9 +57,7 @@ def ensure(settings: Settings, *, progress: bool = True) -> Settings:
     done = settings.resolve(_NAME) / "settings.json"
     if not done.exists():
         made = _make(settings, done.parent, progress)
-        partial = done.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(made, indent=1) + "\n")
-        partial.replace(done)
+        write_whole(done, json_bytes(made))
     try:
         made = json.loads(done.read_text())
     except (OSError, ValueError) as error:

@@ -144,14 +144,14 @@ class Engine:
         context = stages.fusion_context(ranked.request, self.release)
         try:
             return [dict(explain(ranked.table, int(row), context)) for row in ranked.order]
-        except Exception:
+        except Exception:  # an explanation that fails must not cost the page
             return None
 
     def _page(self, order: Ints, request: Request, reasons: list[str]) -> Ints:
         if self._rules:
             try:
                 return self._rules.apply(order, request)[: request.page_size]
-            except Exception as error:
+            except Exception as error:  # broken rules are left out; named in `degraded`
                 reasons.append(f"rules:{type(error).__name__}")
         return order[: request.page_size]
 
@@ -160,7 +160,7 @@ class Engine:
             return {}, release.default
         try:
             assignments = self._assign(request)
-        except Exception as error:
+        except Exception as error:  # a broken plan means the default; named in `degraded`
             reasons.append(f"assign:{type(error).__name__}")
             return {}, release.default
         for entry in assignments.values():

@@ -231,7 +231,12 @@ def warm_up(engine: Engine, tables: FeatureTables, n: int = 200) -> None:
 
 
 def _kind(config: Mapping[str, Any]) -> str:
+    """A strategy's rung on the ladder of fallbacks.
+
+    >>> [_kind({"strategy": kind}) for kind in ("formula", "segmented_formula", "rank_fusion", "policy", "lambdamart")]
+    ['formula', 'formula', 'formula', 'policy', 'learned']
+    """
     kind = str(config.get("strategy", "formula"))
-    if kind == "formula":
-        return kind
+    if "formula" in kind or kind == "rank_fusion":
+        return "formula"
     return "policy" if "policy" in kind else "learned"

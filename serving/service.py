@@ -201,7 +201,7 @@ class Service:
             try:
                 if live:
                     await self._append({"feedback": pa.concat_tables([table for table, _ in live])}, live)
-            except Exception as failure:
+            except Exception as failure:  # handed to every waiting caller below
                 error = failure
             self._feedback_rows -= sum(table.num_rows for table, _ in group)
             for _, done in live:
@@ -218,7 +218,7 @@ class Service:
             except ScorefusionError:
                 self.writer_up = True
                 raise
-            except Exception as error:
+            except Exception as error:  # a dead writer is tried again while anyone waits
                 self.writer_up = False
                 log.warning("event store writer does not answer", extra={"error": type(error).__name__})
                 if all(done.done() for _, done in waiting):
@@ -275,7 +275,7 @@ class Service:
                 while self._holds_exposures:
                     try:
                         await self.flush()
-                    except Exception:
+                    except Exception:  # tried again until patience ends
                         await asyncio.sleep(RETRY_S)
                 if self._sending is not None:
                     await self._sending
@@ -299,7 +299,7 @@ class Service:
                     self._warn_of_drift(now)
             except asyncio.CancelledError:
                 raise
-            except Exception as error:
+            except Exception as error:  # the loop must outlive every failure of the store
                 if self.writer_up:
                     log.warning("exposures wait for the event store", extra={"error": type(error).__name__})
                 self.writer_up = False
@@ -322,7 +322,7 @@ class Service:
         """Load beside the running release, then swap one reference. A release that cannot be loaded leaves the old one."""
         try:
             release = await asyncio.to_thread(load)
-        except Exception as error:
+        except Exception as error:  # whatever fails, the old release goes on
             self.metrics.count("reloads_total", 1, outcome="refused")
             log.error("a reload was refused; the old release goes on", extra={"error": str(error)})
             return
@@ -347,7 +347,7 @@ class Service:
         try:
             async with asyncio.timeout(2.0):
                 return list((await self.writer.report(self._replica, snapshot, self._drained))["snapshots"])
-        except Exception:
+        except Exception:  # without the others' figures, this replica's
             return [snapshot]
 
     async def readout(self, experiment: str) -> dict[str, Any]:
@@ -358,7 +358,7 @@ class Service:
                 return await self.writer.readout(experiment)
         except ScorefusionError:
             raise
-        except Exception as error:
+        except Exception as error:  # any failure of the store is one 503
             raise Unavailable(f"the event store does not answer ({type(error).__name__}); try again") from error
 
 

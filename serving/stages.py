@@ -53,7 +53,7 @@ def gather(source: FeatureSource, request: Request, reasons: list[str]) -> Gathe
             return Gathered(user, side, source.inline(request.candidates, request.features), 0, not known)
         items, n_unknown = source.items(request.candidates)
         return Gathered(user, side, items, n_unknown, not known)
-    except Exception as error:
+    except Exception as error:  # a broken source costs features, never the page; named in `degraded`
         if request.features is not None and isinstance(error, DataError):
             raise RequestError(str(error), field="features") from error
         reasons.append(f"features:{type(error).__name__}")
@@ -67,7 +67,7 @@ def score(ranker: Ranker, gathered: Gathered, n: int, reasons: list[str]) -> Sco
     try:
         values = ranker.score(gathered.user, gathered.request, gathered.items)
         return ScoreTable(ranker.names, values.astype(np.float64))
-    except Exception as error:
+    except Exception as error:  # a broken ranker falls back; named in `degraded`
         reasons.append(f"ranker:{type(error).__name__}")
         return no_scores(n)
 
@@ -134,7 +134,7 @@ def _try(release: Release, name: str, scores: ScoreTable, context: Mapping[str, 
         if fused.note is not None:
             reasons.append(f"{name}:{fused.note}")
         return Final(final, name, fused.weights, fused.propensity, fused.decision)
-    except Exception as error:
+    except Exception as error:  # a broken strategy falls back; named in `degraded`
         reasons.append(f"{name}:{type(error).__name__}")
         return None
 

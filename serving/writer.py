@@ -138,7 +138,7 @@ class Writer:
         names = {name for job in group for name in job.tables}
         try:
             store.append(**{name: pa.concat_tables([j.tables[name] for j in group if name in j.tables]) for name in names})
-        except Exception as error:
+        except Exception as error:  # a single caller gets it through its future
             if len(group) > 1:  # one caller's bad rows must not fail the others
                 for job in group:
                     self._commit(store, [job])
@@ -191,7 +191,7 @@ class _Read(_Job):
     def run(self, store: Any) -> None:
         try:
             self.done.set_result(self.work(store))
-        except Exception as error:
+        except Exception as error:  # handed to who asked
             self.done.set_exception(error)
 
 

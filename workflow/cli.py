@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("scorefusion: interrupted", file=sys.stderr)
         return 130
-    except Exception:
+    except Exception:  # anything else is our fault, and said to be
         traceback.print_exc()
         print("scorefusion: this is our fault; please report it with the lines above", file=sys.stderr)
         return 1

@@ -28,7 +28,8 @@ from serving.settings import Settings
 from workflow.data import store_of
 from workflow.demo_sources import SOURCES, Source
 from workflow.score import with_scores
-from workflow.search import objective, publish_result, result_table, split_last_days
+from workflow.scored import split_last_days
+from workflow.search import objective, publish_result, result_table
 from workflow.serve import serving
 from workflow.tables import metrics_table, table
 

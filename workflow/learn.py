@@ -17,9 +17,8 @@ from fusion.fused import FusionStrategy
 from fusion.learned import report
 from fusion.learned.fit import LEARNERS, Learned, learn
 from fusion.strategy import hand_set_strategy, load_strategy, publish
-from ranker.predictor import Predictor
-from workflow.data import add_store_argument, mapping_option, store_of
-from workflow.search import split_last_days
+from workflow.data import mapping_option
+from workflow.scored import add_scored_arguments, scored_of, split_last_days
 from workflow.tables import table
 
 KINDS = (*LEARNERS, "distill")
@@ -27,13 +26,10 @@ KINDS = (*LEARNERS, "distill")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    add_store_argument(parser)
-    parser.add_argument("--log", required=True, metavar="FILE.parquet", help="what `scorefusion score` wrote")
-    parser.add_argument("--ranker", required=True, metavar="LABEL", help="the ranker that scored it; its tasks are used")
+    add_scored_arguments(parser)
     parser.add_argument(
         "--kind", choices=KINDS, default="lambdamart", help="distill: one student of several teachers (default: %(default)s)"
     )
-    parser.add_argument("--gains", metavar="YAML", help="worth of one behaviour each, such as '{click: 1, like: 5}'")
     parser.add_argument("--student", choices=list(LEARNERS), default="lambdamart", help="of distill (default: %(default)s)")
     parser.add_argument(
         "--teachers", default="", metavar="A,B", help="of distill: published strategies, beside trees and a network learned here"
@@ -45,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=40, help="at most so many (default: %(default)s)")
     parser.add_argument("--patience", type=int, default=6, help="rounds without a better validation day (default: %(default)s)")
     parser.add_argument("--calibrate", choices=METHODS, default="isotonic", help="default: %(default)s")
-    parser.add_argument("--heldout-days", type=int, default=1, help="last days that judge (default: %(default)s)")
     parser.add_argument("--name", default="learned", help="the artefact is strategy/NAME (default: %(default)s)")
     parser.add_argument(
         "--out", metavar="FOLDER", help="report.html, learned.json and the rounds; a killed run goes on from here"
@@ -54,27 +49,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> str:
     """Learn with the last day before the held-out ones as validation, once more on all of them, judge, publish."""
-    store = store_of(args)
-    ranker = store.find(args.ranker)
-    tasks = Predictor.load(ranker).tasks
-    gains = {name: float(value) for name, value in mapping_option("--gains", args.gains).items()}
-    if not gains:
-        raise ConfigError("--gains is missing; say what a behaviour is worth, such as '{click: 1, like: 5}'")
-    log = LoggedDataset.from_parquet(args.log).require([SCORE + name for name in tasks.scored])
+    given = scored_of(args)
+    store, ranker, gains, earlier, later = given.store, given.ranker, given.gains, given.earlier, given.later
     against = _published(store, _names(args.against), ranker, "--against")
     teachers = _published(store, _names(args.teachers), ranker, "--teachers")
     if teachers and args.kind != "distill":
         raise ConfigError(f"--teachers goes with --kind distill, not with {args.kind}")
-    earlier, later = split_last_days(log, args.heldout_days)
-    lessons = _Lessons(args, earlier, tasks, gains)
+    lessons = _Lessons(args, earlier, given.tasks, gains)
     learned = lessons.distill(list(teachers.values())) if args.kind == "distill" else lessons.learn(args.kind)
-    reference = Reference.of({task: earlier[SCORE + task] for task in tasks.scored})
+    reference = Reference.of({task: earlier[SCORE + task] for task in given.tasks.scored})
     found = report.facts(
         learned,
         later,
         gains=gains,
         controls={"hand_set": hand_set_strategy(gains, lessons.calibration), **against},
-        drift=reference.psi({task: later[SCORE + task] for task in tasks.scored}),
+        drift=reference.psi({task: later[SCORE + task] for task in given.tasks.scored}),
         seed=args.seed,
     )
     print(_table(found["values"], found["gain_over"]))

@@ -11,7 +11,6 @@ import numpy as np
 
 from core.artefacts import Artefact, ArtefactStore
 from core.errors import ConfigError
-from core.events import SCORE
 from core.logs import LoggedDataset
 from core.tasks import TaskSet
 from fusion.calibrate import METHODS, fit
@@ -21,23 +20,19 @@ from fusion.search import SEARCHERS, Guardrail, Objective, Param, SearchResult, 
 from fusion.search.segments import SegmentedResult, search_segments
 from fusion.search.study import Driver, drive
 from fusion.strategy import FormulaStrategy, publish
-from ranker.predictor import Predictor
-from workflow.data import add_store_argument, mapping_option, store_of
+from workflow.data import mapping_option
+from workflow.scored import add_scored_arguments, scored_of
 from workflow.tables import table
 
-DAY_MS = 86_400_000
 OBJECTIVES: Final = ("mtf_gauc", "gauc", "ndcg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    add_store_argument(parser)
-    parser.add_argument("--log", required=True, metavar="FILE.parquet", help="what `scorefusion score` wrote")
-    parser.add_argument("--ranker", required=True, metavar="LABEL", help="the ranker that scored it; its tasks are used")
+    add_scored_arguments(parser)
     parser.add_argument("--family", choices=list(FAMILIES), default="weighted_sum", help="default: %(default)s")
     parser.add_argument("--formula", metavar="TEXT", help="your own instead of a family, with --params")
     parser.add_argument("--params", metavar="YAML", help="ranges of its parameters, such as '{a: [0, 1], b: [0.01, 10]}'")
-    parser.add_argument("--gains", metavar="YAML", help="worth of one behaviour each, such as '{click: 1, like: 5}' (MTF-GAUC)")
     parser.add_argument("--objective", choices=OBJECTIVES, default="mtf_gauc", help="default: %(default)s")
     parser.add_argument("--k", type=int, default=10, help="NDCG's cut-off, with --objective ndcg (default: %(default)s)")
     parser.add_argument("--hand-set", metavar="YAML", help="the weights to beat, over calibrated scores (default: the gains)")
@@ -52,21 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=int, help="trials judged at once (default: by the searcher); large ones suit many workers"
     )
-    parser.add_argument("--heldout-days", type=int, default=1, help="last days that judge the choice (default: %(default)s)")
     parser.add_argument("--name", default="searched", help="the artefact is strategy/NAME (default: %(default)s)")
     parser.add_argument("--out", metavar="FOLDER", help="report and trials; a killed search goes on from here")
 
 
 def run(args: argparse.Namespace) -> str:
     """Search, print, publish the hand-set control and the choice."""
-    store = store_of(args)
-    ranker = store.find(args.ranker)
-    tasks = Predictor.load(ranker).tasks
-    gains = {name: float(value) for name, value in mapping_option("--gains", args.gains).items()}
-    if not gains:
-        raise ConfigError("--gains is missing; say what a behaviour is worth, such as '{click: 1, like: 5}'")
-    log = LoggedDataset.from_parquet(args.log).require([SCORE + name for name in tasks.scored])
-    earlier, later = split_last_days(log, args.heldout_days)
+    given = scored_of(args)
+    tasks, gains, earlier, later = given.tasks, given.gains, given.earlier, given.later
     hand_set = mapping_option("--hand-set", args.hand_set) or gains
     formula, space = _formula(args, tasks)
     calibration = fit(earlier, tasks, args.calibrate, by_scenario=args.calibrate_by_scenario)
@@ -95,10 +83,10 @@ def run(args: argparse.Namespace) -> str:
     out = Path(args.out) if args.out else None
     if args.by:
         found = search_segments(search_one, earlier, later, column=args.by, min_users=args.min_users, folder=out, seed=args.seed)
-        return _by_segment(found, args, store, ranker)
+        return _by_segment(found, args, given.store, given.ranker)
     result = search_one(earlier, later, out)
     print(result_table(result))
-    published = publish_result(store, args.name, result, ranker)
+    published = publish_result(given.store, args.name, result, given.ranker)
     where = f", report in {write(result, out) / 'report.html'}" if out else ""
     low, high = result.gain_heldout_interval
     return f"{published.path}: gain over hand_set on later days {result.gain_heldout:+.4f} [{low:+.4f}, {high:+.4f}]{where}"
@@ -188,15 +176,6 @@ def result_table(result: SearchResult) -> str:
     ]
     weights = ", ".join(f"{name} {value:.3g}" for name, value in result.weights.items())
     return f"{table(['formula', 'search days', 'later days', '95 % interval'], rows)}\n{result.formula.text}\n{weights}"
-
-
-def split_last_days(log: LoggedDataset, n: int) -> tuple[LoggedDataset, LoggedDataset]:
-    """Rows before the last `n` days, and those days; a day is column `date` when there is one, else 24 hours of `time_ms`."""
-    day = log["date"] if "date" in log else log["time_ms"] // DAY_MS
-    days = np.unique(day)
-    if not 0 < n < len(days):
-        raise ConfigError(f"--heldout-days {n} must leave days to search on; the log holds {len(days)}")
-    return log.take(day < days[-n]), log.take(day >= days[-n])
 
 
 def _formula(args: argparse.Namespace, tasks: TaskSet) -> tuple[Formula, Space]:

@@ -12,14 +12,17 @@ import torch
 
 from core.artefacts import json_bytes, write_whole
 from core.errors import ArtefactError, ConfigError
+from core.logs import LoggedDataset
 from ranker import report
 from ranker.balance import BALANCERS
+from ranker.features import FeatureSpec
 from ranker.incremental import load_trained, update
 from ranker.models import MODELS
 from ranker.predictor import Predictor
 from ranker.recipes import Recipe
 from ranker.report.comparison import SHOWN, cell, comparison_page, label
 from ranker.scalars import Scalars
+from ranker.streaming import train_stream
 from ranker.train import TrainConfig, Trained, train
 from workflow.contest import Entry, chosen, contest, names_of, summary
 from workflow.data import add_data_arguments, add_store_argument, add_worker_arguments, load, mapping_option, spread, store_of
@@ -64,6 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|A,B|all",
         help=f"how the tasks' losses are combined, of {', '.join(BALANCERS)}; several are compared (default: the recipe's)",
     )
+    parser.add_argument(
+        "--stream",
+        metavar="VALID.parquet",
+        help="recipe log: learn from all rows of --data, Parquet that may be larger than memory, and validate on these later rows",
+    )
     parser.add_argument("--checkpoints", metavar="FOLDER", help="save each epoch here, and go on from it after a kill")
     parser.add_argument("--tensorboard", metavar="FOLDER", help="scalars of each epoch (default: beside the checkpoints, if any)")
     parser.add_argument("--report", metavar="FOLDER", help="write report.html and report.json of the validation rows here")
@@ -84,17 +92,28 @@ def run(args: argparse.Namespace) -> str:
     if spread(args) and several:
         raise ConfigError("--workers spreads one training; compare with --models, --balance and --seeds in one process")
     torch.set_num_threads(args.threads)
+    if args.stream:
+        if args.start or several or spread(args) or args.tensorboard:
+            raise ConfigError(
+                "--stream trains one ranker in one process; leave --from, comparisons, --workers and --tensorboard out"
+            )
+        return publish_one(args, *train_streamed(args, config_of(args, TrainConfig(), balances), options))
     recipe = load(args)
     config = config_of(args, recipe.config, balances)
     if several:
         by_model = options_of(recipe, models, options if args.models else {args.model: options})
         return compare(args, recipe, config, [Entry(m, b) for m in models for b in balances or [config.balance]], by_model)
     trained = train_one(args, recipe, config, options if args.start else recipe.options_for(args.model) | options)
+    return publish_one(args, trained, recipe.valid)
+
+
+def publish_one(args: argparse.Namespace, trained: Trained, valid: LoggedDataset) -> str:
+    """Its metrics on the validation rows, the artefact, and the report where one is wanted."""
     print(metrics_table(trained.metrics))
     parents = {"start": store_of(args).find(args.start).label} if args.start else None
     artefact = trained.publish(store_of(args), args.name, parents=parents)
     if args.report:
-        report.write(report.facts(trained, recipe.valid, seed=args.seed), args.report)
+        report.write(report.facts(trained, valid, seed=args.seed), args.report)
     return f"{artefact.path}: {trained.model_name} of {summary_line(trained)}"
 
 
@@ -111,6 +130,24 @@ def train_one(args: argparse.Namespace, recipe: Recipe, config: TrainConfig, opt
 
     workers = {"n_workers": args.workers, "address": args.address, "threads": args.threads, "tensorboard": scalars}
     return train_workers(recipe.spec, args.model, **rows, **common, **workers)
+
+
+def train_streamed(args: argparse.Namespace, config: TrainConfig, options: Mapping[str, Any]) -> tuple[Trained, LoggedDataset]:
+    """From Parquet on disk, a few row groups at a time; the validation rows are in memory."""
+    if args.recipe != "log" or not args.spec or args.also:
+        raise ConfigError("--stream needs --recipe log with --spec, and one --data")
+    valid = LoggedDataset.from_parquet(args.stream)
+    trained = train_stream(
+        FeatureSpec.load(args.spec),
+        args.model,
+        path=args.data,
+        valid=valid,
+        config=config,
+        options=options,
+        seed=args.seed,
+        checkpoints=args.checkpoints,
+    )
+    return trained, valid
 
 
 def go_on(args: argparse.Namespace, recipe: Recipe, options: Mapping[str, Any]) -> Trained:

@@ -91,7 +91,7 @@ def serve(handlers: Mapping[str, Handler]) -> None:
         question = json.loads(line)
         try:
             answer = handlers[question["command"]](**question["arguments"])
-        except Exception as error:
+        except Exception as error:  # the peer's failure is its answer
             answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

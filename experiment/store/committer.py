@@ -127,7 +127,7 @@ class Committer:
             names = [name for name in TABLES if any(name in submission.tables for submission in group)]
             merged = {name: pa.concat_tables([s.tables[name] for s in group if name in s.tables]) for name in names}
             done = self._store.append(**merged)
-        except Exception as error:
+        except Exception as error:  # whatever the store raises goes to the callers of this group
             if len(group) == 1:
                 group[0].future.set_exception(error)
                 return

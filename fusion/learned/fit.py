@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from tqdm import tqdm
 
 from core.arrays import AnyArray
 from core.artefacts import tensors
-from core.errors import ArtefactError, ConfigError, DataError
+from core.checkpoint import Checkpoint
+from core.errors import ConfigError, DataError
 from core.logs import LoggedDataset
 from core.tasks import TaskSet
 from fusion.calibrate import Calibration
@@ -111,7 +109,7 @@ def learn(
     objective = Objective([mtf_gauc(gains)])
     fingerprint = _fingerprint(rows, valid)
     settings = {"kind": kind, "options": options, "seed": seed, "patience": patience, "gains": dict(gains), "data": fingerprint}
-    kept = _Kept(folder, json.dumps({**settings, "inputs": inputs.to_json()}, sort_keys=True))
+    kept = _Kept(folder, {**settings, "inputs": inputs.to_json()})
     history, best = kept.load()
     strategy: LearnedStrategy | None = None
     if history:
@@ -137,41 +135,25 @@ def learn(
 class _Kept:
     """The run's history, best and newest state in one file, replaced whole after each round."""
 
-    def __init__(self, folder: str | Path | None, run: str) -> None:
-        self.path = Path(folder) / "learning.safetensors" if folder is not None else None
-        self.run = np.frombuffer(run.encode(), np.uint8)
+    def __init__(self, folder: str | Path | None, run: Mapping[str, Any]) -> None:
+        self._file = Checkpoint(Path(folder) / "learning.state", run) if folder is not None else None
         self.now: dict[str, AnyArray] = {}
 
     def load(self) -> tuple[list[float], dict[str, AnyArray]]:
-        """History and best state; empty at the start.
-
-        Raises:
-            ConfigError: The folder holds another run. ArtefactError: The file is damaged.
-        """
-        if self.path is None or not self.path.is_file():
+        """History and best state; empty at the start; see `core.checkpoint.Checkpoint.load` for what is refused."""
+        content = self._file.load() if self._file is not None else None
+        if content is None:
             return [], {}
-        try:
-            kept = load_safetensors(self.path.read_bytes())
-            run, history = kept["run"], kept["history"]
-        except (SafetensorError, KeyError, OSError) as error:
-            raise ArtefactError(f"{str(self.path)!r} is damaged ({error}); remove it to learn from the start") from error
-        if not np.array_equal(run, self.run):
-            raise ConfigError(f"{str(self.path)!r} is of a run with other data, options or seed; choose another folder")
+        kept = load_safetensors(content)
         self.now = {name.removeprefix("now."): value for name, value in kept.items() if name.startswith("now.")}
-        return history.tolist(), {name.removeprefix("best."): v for name, v in kept.items() if name.startswith("best.")}
+        best = {name.removeprefix("best."): value for name, value in kept.items() if name.startswith("best.")}
+        return kept["history"].tolist(), best
 
     def save(self, history: Sequence[float], best: Mapping[str, AnyArray], now: Mapping[str, AnyArray]) -> None:
         """Replace the file."""
-        if self.path is None:
-            return
-        states = {f"{part}.{name}": value for part, state in (("best", best), ("now", now)) for name, value in state.items()}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        with partial.open("wb") as file:
-            file.write(tensors({"run": self.run, "history": np.array(history), **states}))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
+        if self._file is not None:
+            states = {f"{part}.{name}": value for part, state in (("best", best), ("now", now)) for name, value in state.items()}
+            self._file.save(tensors({"history": np.array(history), **states}))
 
 
 def _best_round(history: Sequence[float]) -> int:

@@ -14,10 +14,11 @@ from core.artefacts import json_bytes
 from core.logs import LoggedDataset
 from fusion.fused import FusionStrategy
 from fusion.learned.fit import Learned
-from fusion.learned.judge import Judged, judged
+from fusion.learned.judge import judged
 from fusion.learned.responses import responses
 from fusion.page import BLUE, GREY, Figure, Section, document, intervals, layout, line, table
 from fusion.search.bootstrap import interval, user_draws
+from fusion.search.judged import Judged
 from fusion.search.objective import Objective, gauc, mtf_gauc
 
 JSON_FILE, PAGE_FILE = "learned.json", "report.html"

@@ -9,15 +9,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from core.arrays import AnyArray, Floats
+from core.arrays import AnyArray
 from core.artefacts import json_bytes
 from core.errors import ConfigError, DataError
 from core.events import SCORE
 from core.logs import LoggedDataset
-from fusion.formula import Formula
 from fusion.page import Section, document, intervals, table
-from fusion.search.bootstrap import Interval, draw_values, interval, panel_draws
+from fusion.search.bootstrap import Interval, interval, panel_draws
 from fusion.search.evaluator import Evaluator
+from fusion.search.judged import Judged
 from fusion.search.page import write
 from fusion.search.panel import Panel
 from fusion.search.report import SearchResult
@@ -157,16 +157,9 @@ def _judge(
         columns = {task: np.asarray(panel.log[SCORE + task][rows], dtype=np.float64) for task in formula.tasks}
         context = {n: panel.log[n][rows] for n in formula.context}
         own[rows] = formula.final(columns, result.weights, context, starts).values
-    judges = [_as_task(final, panel) for final in (own, one)]
     draws = panel_draws(panel, n_draws, seed)
-    drawn = [draw_values(judge, np.ones((1, 1)), draws)[:, 0] for judge in judges]
-    ours, theirs = (float(judge(np.ones((1, 1))).values[0]) for judge in judges)
-    return ours - theirs, interval(drawn[0] - drawn[1])
-
-
-def _as_task(final: Floats, panel: Panel) -> Evaluator:
-    formula = Formula.parse("a * chosen_final", tasks=["chosen_final"], params=["a"])
-    return Evaluator(formula, Panel(panel.log.with_columns({f"{SCORE}chosen_final": final}), panel.objective))
+    ours, theirs = (Judged(final, panel.log, panel.objective) for final in (own, one))
+    return ours.value - theirs.value, interval(ours.draws(draws) - theirs.draws(draws))
 
 
 def _one_a_request(log: LoggedDataset, values: AnyArray, column: str) -> None:

@@ -102,8 +102,9 @@ def test_bad_input() -> None:
         fit_task(np.array([0.1, 0.2]), np.array([1.0, 1.0]), "platt")
     with pytest.raises(DataError, match="no row has both"):
         fit_task(np.array([np.nan]), np.array([1.0]), "isotonic")
+    log = LoggedDataset({"score_a": np.ones(2), "a": np.ones(2)})
     with pytest.raises(ConfigError, match="is not one of"):
-        fit(LoggedDataset({"score_a": np.ones(2), "a": np.ones(2)}), TaskSet([TaskSpec("a")]), "beta")  # type: ignore[arg-type]
+        fit(log, TaskSet([TaskSpec("a")]), "beta")  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ArtefactError, match="unknown"):
         Calibration.from_arrays({"click": "beta"}, {})
 

@@ -88,7 +88,7 @@ def test_a_task_whose_score_is_constant_changes_no_ranking(name: str, seed: int,
     with_still = np.concatenate([table, np.full((len(table), 1), value)], axis=1)
     a, b = strategy(name, np.random.default_rng(seed)), strategy(name, np.random.default_rng(seed), more)
     if name in METHODS:  # the draw of c comes after the weights: give both the same
-        b = RankFusion(name, {**a.weights, "still": 1.5}, down=["hate"], c=a.c)  # type: ignore[attr-defined]
+        b = RankFusion(name, {**a.weights, "still": 1.5}, down=["hate"], c=a.c)  # type: ignore[attr-defined]  # its own
     without, beside = a.fuse(ScoreTable(TASKS.names, table)).final, b.fuse(ScoreTable(more.names, with_still)).final
     np.testing.assert_array_equal(ranking(without), ranking(beside))
 

@@ -66,4 +66,4 @@ def test_rrf_is_the_rank_sum_formula() -> None:
 )
 def test_misuse(kwargs: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        RankFusion(**kwargs)  # type: ignore[arg-type]
+        RankFusion(**kwargs)  # type: ignore[arg-type]  # wrong on purpose

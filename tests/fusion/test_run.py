@@ -30,7 +30,8 @@ HAND_SET = {"click": 1.0, "like": 1.0}
 def run(log: LoggedDataset, searcher: str = "sobol", n_trials: int = 64, **kwargs: object) -> SearchResult:
     before, after = split_days(log, "date")
     settings: dict[str, object] = {"space": SPACE, "objective": OBJECTIVE, "hand_set": HAND_SET, "progress": False, "n_draws": 50}
-    return search(FORMULA, before, after, searcher=searcher, n_trials=n_trials, **{**settings, **kwargs})  # type: ignore[arg-type]
+    settings |= kwargs
+    return search(FORMULA, before, after, searcher=searcher, n_trials=n_trials, **settings)  # type: ignore[arg-type]  # by name
 
 
 @pytest.mark.parametrize("searcher", sorted(set(SEARCHERS) - {"gp"}))

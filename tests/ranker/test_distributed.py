@@ -1,4 +1,4 @@
-"""Two Ray workers make the model that one process makes of the same batches, and score as one process scores."""
+"""Two Ray workers on two nodes make the model that one process makes of the same batches, and score as one process scores."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import ray
 import torch
+from ray.cluster_utils import Cluster
 
 from core.artefacts import ArtefactStore
 from core.errors import ConfigError
@@ -22,10 +23,16 @@ CONFIG = TrainConfig(epochs=2, batch_size=50, learning_rate=0.01, patience=5, pr
 TRAIN, VALID = example_log(401, 0), example_log(120, 1)
 
 
-@pytest.fixture(scope="module")
-def local_cluster() -> Iterator[None]:
-    with cluster(2):
-        yield
+@pytest.fixture
+def address() -> Iterator[str]:
+    """A cluster of three nodes with one CPU each: two workers cannot share one."""
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        for _ in range(2):
+            nodes.add_node(num_cpus=1)
+        yield nodes.address
+    finally:
+        nodes.shutdown()
 
 
 class Together:
@@ -43,9 +50,11 @@ class Together:
 
 
 @pytest.mark.timeout(1200)  # three processes import torch and Ray anew, which a busy machine makes last
-def test_two_workers_make_the_model_of_one_process(local_cluster: None, tmp_path: Path) -> None:
+def test_two_workers_make_the_model_of_one_process(address: str, tmp_path: Path) -> None:
     """Nine batches an epoch, two epochs, likes on clicked rows only: sums over both workers must be those over the batch."""
-    two = train_workers(SPEC, "mmoe", train=TRAIN, valid=VALID, n_workers=2, config=CONFIG, checkpoints=tmp_path / "shared")
+    two = train_workers(
+        SPEC, "mmoe", train=TRAIN, valid=VALID, n_workers=2, address=address, config=CONFIG, checkpoints=tmp_path / "shared"
+    )
     encoder = Encoder.fit(SPEC, TRAIN)
     scales = fit_scales(TASKS, TRAIN, CONFIG)
     rows, drop = pack(encoder, TRAIN, scales), dropping(encoder.layout)
@@ -62,12 +71,17 @@ def test_two_workers_make_the_model_of_one_process(local_cluster: None, tmp_path
     assert (tmp_path / "shared" / "checkpoint.pt").is_file()
 
     artefact = two.publish(ArtefactStore(tmp_path), "demo")
-    scored = score_workers(artefact, VALID, n_workers=1, batch_size=16)
+    scored = score_workers(artefact, VALID, n_workers=1, address=address, batch_size=16)
     wanted = two.predictor.predict(VALID)
     assert set(scored) - set(VALID) == {"score_click", "score_like", "score_watch_s"}
     for task in TASKS.names:
         assert np.allclose(scored[f"score_{task}"], wanted[task], atol=1e-5)
-    assert ray.is_initialized()  # a cluster that was there before stays
+    assert not ray.is_initialized()  # left, and the cluster goes on
+    with cluster(2, address):
+        assert [node["Alive"] for node in ray.nodes()] == [True] * 3
+        with cluster(2):
+            pass
+        assert ray.is_initialized()  # one that was joined before stays
 
 
 def test_shards_hold_every_row_once_in_pieces_of_one_size() -> None:

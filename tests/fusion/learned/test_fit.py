@@ -88,7 +88,7 @@ def test_killed_after_any_round_it_ends_the_same(
     np.testing.assert_array_equal(final_scores(again.strategy, FRESH), final_scores(whole.strategy, FRESH))
     with pytest.raises(ConfigError, match="another folder"):
         learn(kind, LOG, VALID, tasks=TASKS, gains={"click": 1.0}, options=options, folder=tmp_path, progress=False)
-    (tmp_path / "learning.safetensors").write_bytes(b"broken")
+    (tmp_path / "learning.state").write_bytes(b"broken")
     with pytest.raises(ArtefactError, match="damaged"):
         run(tmp_path)
 

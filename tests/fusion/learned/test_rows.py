@@ -8,9 +8,9 @@ import pytest
 from core.errors import DataError
 from core.logs import LoggedDataset
 from fusion.learned.inputs import Inputs
-from fusion.learned.judge import Judged
 from fusion.learned.rows import Rows, labelled, pairs
 from fusion.search import Objective, mtf_gauc
+from fusion.search.judged import Judged
 from tests.fusion.conftest import make_log
 
 ONE = Inputs(("click",), (1,), (True,))

@@ -99,7 +99,8 @@ def evaluator(table: Table, **changes: object) -> Evaluator:
     )
     features = SlateFeatures(fuse, PAGE, np.ones(2, np.float32), (), lambda obs: np.zeros((len(obs), 1)))
     given: dict[str, object] = {"features": features, "logging": policy("logging", 0.0), "fuse": fuse, "page_size": PAGE}
-    return Evaluator(Episodes.from_table(table), **{**given, "settings": settings, **changes})  # type: ignore[arg-type]
+    given |= {"settings": settings, **changes}
+    return Evaluator(Episodes.from_table(table), **given)  # type: ignore[arg-type]  # keywords that differ by test
 
 
 def case() -> Case:
