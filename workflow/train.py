@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stream",
         metavar="VALID.parquet",
-        help="recipe log: learn from all rows of --data, Parquet that may be larger than memory, and validate on these later rows",
+        help="recipe log: learn from all of --data, Parquet that may be larger than memory, and validate on these later rows",
     )
     parser.add_argument("--checkpoints", metavar="FOLDER", help="save each epoch here, and go on from it after a kill")
     parser.add_argument("--tensorboard", metavar="FOLDER", help="scalars of each epoch (default: beside the checkpoints, if any)")
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> str:
     if args.stream:
         if args.start or several or spread(args) or args.tensorboard:
             raise ConfigError(
-                "--stream trains one ranker in one process; leave --from, comparisons, --workers and --tensorboard out"
+                "--stream trains one ranker alone; leave --from, comparisons, --workers and --tensorboard out"
             )
         return publish_one(args, *train_streamed(args, config_of(args, TrainConfig(), balances), options))
     recipe = load(args)

@@ -16,7 +16,7 @@ from ranker.streaming import train_stream
 from ranker.train import TrainConfig
 from workflow.cli import main
 
-SPEC = "{tasks: [{name: click}], time: time_ms, features: [{name: user_id, side: user}, {name: item_id}]}"
+SPEC = "{tasks: [{name: click}], features: [{name: user_id, side: user}, {name: item_id}]}"
 
 
 @pytest.fixture
