@@ -94,9 +94,7 @@ def run(args: argparse.Namespace) -> str:
     torch.set_num_threads(args.threads)
     if args.stream:
         if args.start or several or spread(args) or args.tensorboard:
-            raise ConfigError(
-                "--stream trains one ranker alone; leave --from, comparisons, --workers and --tensorboard out"
-            )
+            raise ConfigError("--stream trains one ranker alone; leave --from, comparisons, --workers and --tensorboard out")
         return publish_one(args, *train_streamed(args, config_of(args, TrainConfig(), balances), options))
     recipe = load(args)
     config = config_of(args, recipe.config, balances)

@@ -76,8 +76,14 @@ class StateSpec:
         self._high = np.array([f.high for f in self.features])
         self._log = np.array([f.transform == "log" for f in self.features])
         self._log1p = np.array([f.transform == "log1p" for f in self.features])
-        self._plain = [(i, f.source == "user", f.column, f.equals) for i, f in enumerate(self.features) if f.source != "scores"]
+        self._plain = [
+            (np.array(at, np.int64), source, [self.features[i].column for i in at])
+            for source in ("user", "request")
+            if (at := [i for i, f in enumerate(self.features) if f.source == source and f.equals is None])
+        ]
+        self._equal = [(i, f.source, f.column, f.equals) for i, f in enumerate(self.features) if f.equals is not None]
         self._scored = [(i, f.column, f.stat) for i, f in enumerate(self.features) if f.source == "scores"]
+        self._any_log, self._any_log1p = bool(self._log.any()), bool(self._log1p.any())
 
     def __len__(self) -> int:
         return len(self.features)
@@ -107,25 +113,41 @@ class StateSpec:
             NoState: A value is missing, is no number, or is not finite.
         """
         raw = np.empty(len(self.features))
-        for index, is_user, column, equals in self._plain:
-            value = (user if is_user else request).get(column)
+        for at, source, columns in self._plain:
+            given = user if source == "user" else request
+            try:
+                raw[at] = [float(given[column]) for column in columns]
+            except (KeyError, TypeError, ValueError) as error:
+                raise NoState(self._lacking(user, request)) from error
+        for index, source, column, equals in self._equal:
+            value = (user if source == "user" else request).get(column)
             if value is None:
-                raise NoState(column)
-            raw[index] = float(str(value) == equals) if equals is not None else _number(column, value)
+                raise NoState(self._lacking(user, request))
+            raw[index] = str(value) == equals
         if self._scored:
             means, bests = np.add.reduce(scores.values) / len(scores), np.maximum.reduce(scores.values)
-            at = {task: column for column, task in enumerate(scores.tasks)}
+            place = {task: column for column, task in enumerate(scores.tasks)}
             for index, task, stat in self._scored:
-                if task not in at:
+                if task not in place:
                     raise NoState(task)
-                raw[index] = (means if stat == "mean" else bests)[at[task]]
+                raw[index] = (means if stat == "mean" else bests)[place[task]]
         return self._finish(raw)
+
+    def _lacking(self, user: Mapping[str, Any], request: Mapping[str, Any]) -> str:
+        """The first column without a usable value."""
+        given = {"user": user, "request": request}
+        for f in self.features:
+            value = given[f.source].get(f.column) if f.source in given else 0.0
+            if value is None or (f.equals is None and not _is_number(value)):
+                return f.column
+        raise AssertionError("nothing is lacking")
 
     def _finish(self, raw: Floats) -> Floats32:
         values = np.minimum(raw, self._high) * self._scale
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values[self._log] = np.log(values[self._log])
-            values[self._log1p] = np.log1p(values[self._log1p])
+        if self._any_log or self._any_log1p:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                values[self._log] = np.log(values[self._log])
+                values[self._log1p] = np.log1p(values[self._log1p])
         if not np.isfinite(values).all():
             raise NoState(self.features[int(np.argmin(np.isfinite(values)))].column)
         bounded: Floats32 = np.minimum(np.maximum(values, -BOUND), BOUND).astype(np.float32)
@@ -148,8 +170,9 @@ class StateSpec:
             raise ConfigError(f"state features: {error}") from error
 
 
-def _number(column: str, value: Any) -> float:
+def _is_number(value: Any) -> bool:
     try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise NoState(column) from error
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True

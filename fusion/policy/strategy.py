@@ -18,6 +18,7 @@ from fusion.formula import Formula
 from fusion.fused import NO_CONTEXT, Fused
 from fusion.policy.exploration import Exploration, uniforms_of
 from fusion.policy.networks import PolicyNet, build
+from fusion.policy.quick import answerer
 from fusion.policy.state import NoState, StateSpec
 
 
@@ -71,6 +72,7 @@ class PolicyStrategy:
             shape = tuple(self.network.act(torch.zeros(1, len(state)), torch.Generator().manual_seed(0)).shape)
         if shape != (1, len(self.low)):
             raise ConfigError(f"the network answers {shape} to a state of {len(state)}; the formula needs (1, {len(self.low)})")
+        self._answer = answerer(self.network)
 
     @property
     def requires(self) -> frozenset[str]:
@@ -107,10 +109,7 @@ class PolicyStrategy:
 
     def decide(self, state: Floats32, request_id: str) -> tuple[Decision, float]:
         """What is done in a state, and with what density: 1 without exploration."""
-        seed = int(uniforms_of(request_id, 1, "net")[0] * 2**53)
-        with torch.inference_mode():
-            given = self.network.act(torch.from_numpy(state[None]), torch.Generator().manual_seed(seed))
-        baseline: Floats32 = np.minimum(np.maximum(given.numpy()[0], -1), 1)
+        baseline: Floats32 = np.minimum(np.maximum(self._answer(state, request_id), -1), 1)
         if not np.isfinite(baseline).all():
             raise DataError(f"the policy's network answers {baseline.tolist()}, which is not finite")
         if self.exploration is None:
