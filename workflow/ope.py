@@ -107,7 +107,9 @@ def run(args: argparse.Namespace) -> str:
     source = _simulated(args) if args.world else _logged(args, store)
     noise = None if args.noise is None else Exploration({"declared": (1.0, Gaussian(args.noise))})
     targets = [_target(text, source, store, noise) for text in dict.fromkeys(args.policy)]
-    evaluator = _evaluator(args, source)
+    kernel = None if args.kernel is None else Exploration({"kernel": (1.0, Gaussian(args.kernel))})
+    settings = Settings(gamma=args.gamma, cap=args.cap, min_effective=args.min_effective, seed=args.seed)
+    evaluator = evaluator_of(source, settings, kernel)
     estimates = evaluator.table(targets, names)
     truth = _truth(args, source, targets)
     about = {"noise": args.noise, "kernel": args.kernel, "gamma": args.gamma, "cap": args.cap, "seed": args.seed}
@@ -129,10 +131,11 @@ def _simulated(args: argparse.Namespace) -> Source:
     rows.save(folder)
     world.save(folder)
     (folder / "logging.yaml").write_text(yaml.safe_dump({"exploration": args.exploration}))
-    return _of_world(rows, ground, args.exploration, f"{args.sessions:,} sessions of world {args.world} (seed {args.seed})")
+    return source_of_world(rows, ground, args.exploration, f"{args.sessions:,} sessions of world {args.world} (seed {args.seed})")
 
 
-def _of_world(rows: Transitions, ground: Ground, exploration: str, words: str) -> Source:
+def source_of_world(rows: Transitions, ground: Ground, exploration: str, words: str) -> Source:
+    """A log that a world wrote by exploring around its hand-set weights."""
     env, hand = ground.env, ground.hand_set
     unit = env.world.unit
 
@@ -160,7 +163,7 @@ def _logged(args: argparse.Namespace, store: ArtefactStore) -> Source:
     words = f"{len(rows.starts):,} sessions of {args.log}"
     if (Path(args.log) / "world.json").is_file():
         exploration = yaml.safe_load((Path(args.log) / "logging.yaml").read_text())["exploration"]
-        return _of_world(rows, Ground.of(World.load(args.log)), exploration, words)
+        return source_of_world(rows, Ground.of(World.load(args.log)), exploration, words)
     if artefact is None:
         return Source(words, rows)
     strategy = load_strategy(artefact)
@@ -175,7 +178,8 @@ def _logged(args: argparse.Namespace, store: ArtefactStore) -> Source:
     return Source(words, rows, logging, fuse, (1 / np.maximum(means, 1e-9)).astype(np.float32), fallback=fallback)
 
 
-def _evaluator(args: argparse.Namespace, source: Source) -> Evaluator:
+def evaluator_of(source: Source, settings: Settings, kernel: Exploration | None = None) -> Evaluator:
+    """The log ready to be asked, with the slate's features where its candidates are known."""
     rows = source.table
     gates = [i for i, name in enumerate(rows.obs_names) if name.startswith(GATE)]
     features = None
@@ -186,11 +190,11 @@ def _evaluator(args: argparse.Namespace, source: Source) -> Evaluator:
         Episodes.from_table(rows),
         features=features,
         logging=source.logging,
-        kernel=None if args.kernel is None else Exploration({"kernel": (1.0, Gaussian(args.kernel))}),
+        kernel=kernel,
         fuse=source.fuse,
         page_size=source.page_size,
         params=tuple(rows.param_names),
-        settings=Settings(gamma=args.gamma, cap=args.cap, min_effective=args.min_effective, seed=args.seed),
+        settings=settings,
     )
 
 

@@ -28,6 +28,7 @@ from simulator.judge import Judged, interval, judge
 from simulator.oracle import oracle_weights, share_of_gap
 from simulator.world import World
 from workflow.data import add_store_argument, mapping_option, store_of
+from workflow.policy_ope import ope_table
 from workflow.policy_state import state_of
 from workflow.policy_world import EXPLORATIONS, GATE, Acting, Ground
 from workflow.tables import table
@@ -109,8 +110,12 @@ def _from_world(args: argparse.Namespace) -> str:
         net = trained.net
     judged = _judge(args, ground, net)
     tables = [returns_table(judged), guardrail_table(judged)]
-    print(table(tables[0].headers, tables[0].rows))
-    print(table(tables[1].headers, tables[1].rows))
+    if rows is not None and args.reward is None:  # the truth is of the world's own reward
+        nets = {"hand_set": ground.start().net(ground.hand_set.astype(float)), args.algorithm: net}
+        tables.append(ope_table(rows, ground, nets, judged, exploration=args.exploration, seed=args.seed))
+    for found in tables:
+        print(found.title)
+        print(table(found.headers, found.rows))
     seen = rows if rows is not None else ground.log(200, seed=args.seed + 2)
     report = _report(args, trained, seen, net, tables)
     gain = interval(judged[args.algorithm].session_return - judged["hand_set"].session_return)
@@ -127,7 +132,8 @@ def _rounds(args: argparse.Namespace, ground: Ground) -> tuple[Trained, Transiti
     trained: Trained | None = None
     for turn in range(args.rounds):
         seed = args.seed + 100 * (turn + 1)
-        rows = ground.log(each, seed=seed, exploration=args.exploration, baseline=net, reward=_reward(args), progress=True)
+        options = {"exploration": args.exploration, "baseline": net, "reward": _reward(args), "candidates": args.reward is None}
+        rows = ground.log(each, seed=seed, progress=True, **options)
         kept.append(rows)
         trained = _train(args, concatenated(kept), turn)
         net = trained.net

@@ -106,8 +106,6 @@ class SlateFeatures:
         """The mean score of every task over the list that each action shows, `[n, n_tasks]`, scaled."""
         if scores is None:
             raise DataError("the log holds no candidate scores; log them for a share of requests, or use action features")
-        if scores is None:
-            raise DataError("the log holds no candidate scores; log them for this share of requests, or use action features")
         shown = np.empty((len(action), scores.shape[2]), np.float32)
         for start in range(0, len(action), self.chunk):
             rows = slice(start, start + self.chunk)

@@ -42,7 +42,14 @@ def test_a_policy_of_a_world_is_published_and_served(tmp_path: Path, capsys: pyt
     assert fused.note is None, "the state was complete"
     assert set(fused.weights) == {f"w_{task}" for task in world.tasks.names}
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert [table["title"] for table in report["tables"]] == ["Return a session", "Guardrails"]
+    titles = [table["title"].split(" (")[0] for table in report["tables"]]
+    assert titles == ["Return a session", "Guardrails", "Off-policy estimate"]
+    returns, _, estimates = (table["rows"] for table in report["tables"])
+    assert [row[0] for row in estimates] == ["hand_set", "td3_bc"]
+    for row, truth in zip(estimates, returns, strict=False):
+        status, value, low, high = row[1:5]
+        assert row[5:8] == truth[1:4], "the truth beside an estimate is the judged return"
+        assert (status == "ok") == (None not in (value, low, high)), "a number only where the log carries one"
     assert set(report["weights"]) == {"by step", "by users' cohort"}
 
 
@@ -55,6 +62,18 @@ def test_the_same_command_ends_the_same_after_a_kill(tmp_path: Path) -> None:
         ArtefactStore(tmp_path / part / "a").find("strategy/bc").read_tensors("network.safetensors") for part in ("whole", "cut")
     ]
     assert all(np.array_equal(nets[0][name], nets[1][name]) for name in nets[0])
+
+
+def test_estimates_stand_only_where_truth_and_log_are_of_one_reward(tmp_path: Path) -> None:
+    options = ["--world", "default", "--algorithm", "least_squares", "--sessions", "300", "--judge-sessions", "300"]
+    assert train(tmp_path / "own", *options) == 0
+    assert train(tmp_path / "other", *options, "--reward", "{act: {click: 1}}") == 0
+    own, other = (json.loads((tmp_path / part / "out" / "report.json").read_text())["tables"] for part in ("own", "other"))
+    assert (len(own), len(other)) == (3, 2)
+    name, status, value, low, high, truth, *_ = own[2]["rows"][0]
+    assert (name, status) == ("hand_set", "ok")
+    assert low < value < high
+    assert abs(value - truth) < high - low
 
 
 def test_a_search_is_published_too(tmp_path: Path) -> None:
