@@ -1,4 +1,4 @@
-"""A trained policy's off-policy estimate beside its truth: what the log it learned from says of it, and what the world gives it."""
+"""A trained policy's off-policy estimate beside its truth: what the log it learned from says, and what the world gives."""
 
 from __future__ import annotations
 
