@@ -56,7 +56,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update(number=number, percent=percent, iso=iso, json=script_json, reading=verdict)
+        self._templates.filters.update(number=number, chance=chance, percent=percent, iso=iso, json=script_json, reading=verdict)
 
     def home(self, overview: Mapping[str, Any], readouts: Sequence[Mapping[str, Any]]) -> str:
         """The first page: what is served, is it healthy, which experiment needs attention."""
@@ -126,6 +126,15 @@ def number(value: Any, digits: int = 3) -> str:
     places = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
     text = f"{value:,.{min(places, 8)}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
+
+
+def chance(value: Any) -> str:
+    """A p-value: three figures, and never as small as zero.
+
+    >>> chance(0.02155), chance(8.2e-14), chance(None)
+    ('0.0216', '< .001', '–')
+    """
+    return "< .001" if value is not None and 0 <= value < 0.001 else number(value)
 
 
 def percent(value: Any) -> str:
