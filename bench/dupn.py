@@ -77,9 +77,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
         work.mkdir(parents=True, exist_ok=True)
         boot = UserBootstrap(recipe.test["user_id"], n_draws=200 if bench.quick else 1000, seed=0)
         plan = Plan(range(bench.args.seeds or (1 if bench.quick else 3)), work, boot, not bench.args.no_progress)
-        runs = variant_study(bench, plan, recipe)
-        task_study(bench, plan, recipe, runs[ALL])
-        transfer_study(bench, plan, recipe)
+        for name, study in STUDIES.items():
+            if name in bench.args.studies:
+                study(bench, plan, recipe)
+            else:
+                bench.note(name, "not run")
         return bench.finish()
 
 
@@ -94,7 +96,7 @@ def plain_recipe(folder: Path, *, every: int = 1) -> Recipe:
     return kuairand_sequences.with_sequences(recipe, folder, length=20, dim=8)
 
 
-def variant_study(bench: Bench, plan: Plan, recipe: Recipe) -> dict[str, list[Outcome]]:
+def variant_study(bench: Bench, plan: Plan, recipe: Recipe) -> None:
     """Every variant and baseline on the four tasks, and the paired differences the paper's table claims."""
     four = with_tasks(recipe, TASKS)
     data = Prepared(four)
@@ -118,13 +120,14 @@ def variant_study(bench: Bench, plan: Plan, recipe: Recipe) -> dict[str, list[Ou
         rows.append([f"{ours} over {theirs}", gain.value, *gain.interval()])
         bench.figure(f"{ours}_vs_{theirs}_low".replace("dupn ", ""), gain.interval()[0])
     bench.table(["difference", "mean AUC", "low", "high"], rows, title="paired 95 % user bootstrap, mean of the four tasks")
-    return runs
 
 
-def task_study(bench: Bench, plan: Plan, recipe: Recipe, together: Sequence[Outcome]) -> None:
+def task_study(bench: Bench, plan: Plan, recipe: Recipe) -> None:
     """Each task alone against the four together, with the same network."""
     rows: list[list[Cell]] = []
     model, options = MODELS[ALL]
+    four, setting = Prepared(with_tasks(recipe, TASKS)), Setting(CONFIG, options)
+    together = [run(four, TASKS, model, seed, setting, plan.work, progress=plan.progress) for seed in plan.seeds]
     for task in TASKS:
         data = Prepared(with_tasks(recipe, (task,)))
         reads = {name: read for name, read in options["reads"].items() if name == task}
@@ -158,6 +161,9 @@ def transfer_study(bench: Bench, plan: Plan, recipe: Recipe) -> None:
         bench.figure(f"transfer_{mode}_auc", aucs[mode].value)
     heads = ["mode", "AUC", "over rs", "low", "high", "seconds", "validation AUC by second, first seed"]
     bench.table(heads, rows, title=f"Transfer to {NEW_TASK}, averaged over seeds")
+
+
+STUDIES = {"variants": variant_study, "tasks": task_study, "transfer": transfer_study}
 
 
 def _transfer(plan: Plan, recipe: Recipe, seed: int, paths: Mapping[str, Path]) -> None:
@@ -212,6 +218,7 @@ def _seconds(outcomes: Sequence[Outcome]) -> float:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", help="folder that keeps finished runs, so that a killed study goes on; a temporary one else")
+    parser.add_argument("--studies", nargs="+", choices=list(STUDIES), default=list(STUDIES), help="which; all by default")
     parser.add_argument("--seeds", type=int, help="how many seeds; 3, or 1 with --quick")
     parser.add_argument("--no-progress", action="store_true", help="no progress bars")
 

@@ -93,10 +93,10 @@ def run(
 
     `prepare` makes what is done to the fresh network; the settings' options must say that it is, as DUPN's `variant` does.
     """
-    recipe = data.recipe
-    path = work / f"{recipe.name}-{model}-{seed}-{_key(data, tasks, model, seed, setting)}.npz"
-    if path.is_file():
-        return _read(path, model, seed)
+    kept = finished(data, tasks, model, seed, setting, work)
+    if kept is not None:
+        return kept
+    recipe, path = data.recipe, _path(data, tasks, model, seed, setting, work)
     checkpoints = path.with_suffix(".checkpoints")
     start = time.perf_counter()
     learned, chosen_on, judged = data.rows
@@ -130,6 +130,12 @@ def run(
     return _read(path, model, seed)
 
 
+def finished(data: Prepared, tasks: Sequence[str], model: str, seed: int, setting: Setting, work: Path) -> Outcome | None:
+    """The run of the same data, settings and code that `work` holds; None when there is none."""
+    path = _path(data, tasks, model, seed, setting, work)
+    return _read(path, model, seed) if path.is_file() else None
+
+
 def judge(outcome: Outcome, test: LoggedDataset, tasks: TaskSet, group: str | None) -> dict[str, dict[str, float]]:
     """Metrics by task on the judged rows."""
     return evaluate(outcome.predictions, test, tasks, group=group)
@@ -153,6 +159,10 @@ def _read(path: Path, model: str, seed: int) -> Outcome:
     return Outcome(model, seed, chosen_by, predictions, best_epoch, seconds)
 
 
+def _path(data: Prepared, tasks: Sequence[str], model: str, seed: int, setting: Setting, work: Path) -> Path:
+    return work / f"{data.recipe.name}-{model}-{seed}-{_key(data, tasks, model, seed, setting)}.npz"
+
+
 def _key(data: Prepared, tasks: Sequence[str], model: str, seed: int, setting: Setting) -> str:
     said = {
         "data": data.key,
@@ -164,8 +174,13 @@ def _key(data: Prepared, tasks: Sequence[str], model: str, seed: int, setting: S
 
 
 def code_digest(folder: Path | None = None) -> str:
-    """A digest of the ranker's source, so that a changed ranker never answers with an old run."""
+    """A digest of the ranker's source, so that a changed ranker never answers with an old run.
+
+    Recipes are left out: what they make, rows and settings, is in a run's key already.
+    """
+    root = folder or Path(ranker.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted((folder or Path(ranker.__file__).parent).rglob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
+    for path in sorted(root.rglob("*.py")):
+        if root / "recipes" not in path.parents:
+            digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from bench import quality_opponents
 from bench.bootstrap import Resampled, UserBootstrap, mean_of
 from bench.harness import Bench, Cell, data_folder
-from bench.quality_runs import Outcome, Prepared, Setting, averaged, judge, run
+from bench.quality_runs import Outcome, Prepared, Setting, averaged, finished, judge, run
 from core.arrays import Floats
 from core.errors import ConfigError
 from core.tasks import TaskSet
@@ -57,6 +57,7 @@ class Plan:
     n_draws: int
     work: Path
     progress: bool
+    only_finished: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, object]:
@@ -72,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
             200 if bench.quick else 1000,
             work,
             not bench.args.no_progress,
+            bench.args.finished,
         )
         for name, compare in COMPARISONS.items():
             if name in bench.args.data:
@@ -94,7 +96,7 @@ def compare_kuairand(bench: Bench, plan: Plan) -> None:
     rows = [*_task_rows("lightgbm, one objective", dict.fromkeys(KUAIRAND_TASKS, one_score), recipe), *rows]
     if theirs is not None:
         rows = [*_task_rows(LIGHTGBM, theirs, recipe), *rows]
-    bench.table(HEADERS, rows, title=f"KuaiRand, judged on {len(recipe.test):,} rows of 05-04..05-06; seeds: {len(plan.seeds)}")
+    bench.table(HEADERS, rows, title=f"KuaiRand, judged on {len(recipe.test):,} rows of 05-04..05-06; seeds: {_seeds(runs)}")
     if not runs:
         return
     chosen = choose(runs)
@@ -152,7 +154,7 @@ def compare_census(bench: Bench, plan: Plan) -> None:
     theirs = quality_opponents.census(path, plan.work) or {}
     rows: list[list[Cell]] = [[LIGHTGBM, task, theirs[task], *[None] * 5] for task in CENSUS_TASKS if task in theirs]
     rows += _quality_rows(runs, recipe, CENSUS_TASKS, None)
-    bench.table(HEADERS, rows, title=f"Census, judged on {len(recipe.test):,} test rows; seeds: {len(plan.seeds)}")
+    bench.table(HEADERS, rows, title=f"Census, judged on {len(recipe.test):,} test rows; seeds: {_seeds(runs)}")
     if runs:
         chosen = choose(runs)
         bench.note("census", f"{chosen} is chosen: the best mean AUC on the last tenth of the training rows")
@@ -195,13 +197,28 @@ def _train_all(
                 try:
                     rows = data.get(model in SEQUENCE_MODELS, data[False])
                     setting = as_shipped(recipe, model)
-                    outcome = run(rows, tasks, model, seed, setting, plan.work, progress=plan.progress)
-                    found.setdefault(model, []).append(outcome)
+                    outcome = finished(rows, tasks, model, seed, setting, plan.work)
+                    if outcome is None and not plan.only_finished:
+                        outcome = run(rows, tasks, model, seed, setting, plan.work, progress=plan.progress)
+                    if outcome is not None:
+                        found.setdefault(model, []).append(outcome)
                 except ConfigError as error:
                     left_out.add(model)
                     bench.note(f"{recipe.name} {model}", f"does not apply: {error}")
             bar.update()
     return found
+
+
+def _seeds(runs: Runs) -> str:
+    """How many seeds, and which models have fewer.
+
+    >>> one = Outcome("din", 0, 0.7, {}, 1.0, 1.0)
+    >>> _seeds({"ple": [one, one, one], "din": [one]}), _seeds({"ple": [one]}), _seeds({})
+    ('3; 1 of din', '1', 'none')
+    """
+    most = max((len(outcomes) for outcomes in runs.values()), default=0)
+    fewer = [f"{len(outcomes)} of {model}" for model, outcomes in runs.items() if len(outcomes) < most]
+    return "; ".join([str(most or "none"), *fewer])
 
 
 def _quality_rows(runs: Runs, recipe: Recipe, tasks: Sequence[str], group: str | None) -> list[list[Cell]]:
@@ -277,6 +294,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="KuaiRand statistics: up to ten minutes ago, or earlier days only",
     )
     parser.add_argument("--seeds", type=int, help="how many seeds; 3, or 1 with --quick")
+    parser.add_argument("--finished", action="store_true", help="train nothing more: compare the runs that --work holds")
     parser.add_argument("--no-progress", action="store_true", help="no progress bars")
 
 

@@ -20,6 +20,7 @@ class Recipe:
         items, users: The tables that serving looks features up in, one row an id, as of the end of the log.
         config: Settings found good on the validation rows, to start from.
         options: The networks' widths and dropout found good there, as `hidden` and `dropout`; see `options_for`.
+        own: By architecture, options found good there for it alone, which go before those of all.
     """
 
     name: str
@@ -31,16 +32,23 @@ class Recipe:
     users: LoggedDataset = field(default_factory=lambda: LoggedDataset({}))
     config: TrainConfig = field(default_factory=TrainConfig, kw_only=True)
     options: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, kw_only=True)
 
     def options_for(self, model: str) -> dict[str, Any]:
         """The recipe's options in the words of one architecture: same widths everywhere, spread over levels where it has levels.
 
+        Its own options, if it has some, stand before them.
+
         >>> from core.tasks import TaskSet, TaskSpec
         >>> from ranker.features import Feature
         >>> log, spec = LoggedDataset({}), FeatureSpec([Feature("item_id")], TaskSet([TaskSpec("click")]))
-        >>> Recipe("shop", spec, log, log, log, options={"hidden": (64, 32)}).options_for("ple")
-        {'levels': [[64], [32]]}
+        >>> recipe = Recipe("shop", spec, log, log, log, options={"hidden": (64, 32)}, own={"mmoe": {"n_experts": 4}})
+        >>> recipe.options_for("ple"), recipe.options_for("mmoe")
+        ({'levels': [[64], [32]]}, {'hidden': [64, 32], 'n_experts': 4})
         """
+        return self._common(model) | dict(self.own.get(model, {}))
+
+    def _common(self, model: str) -> dict[str, Any]:
         options = dict(self.options)
         hidden = options.pop("hidden", None)
         if hidden is None or model in WITHOUT_HIDDEN:

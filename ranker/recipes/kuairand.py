@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ __all__ = [
     "LABELS",
     "MAIN",
     "OPTIONS",
+    "OWN",
     "TEST_TO",
     "TRAIN_TO",
     "VALID_TO",
@@ -51,6 +53,10 @@ FILES = {
 TRAIN_TO, VALID_TO, TEST_TO = 20220502, 20220503, 20220506
 CONFIG = TrainConfig(epochs=4, batch_size=512, learning_rate=2e-3, patience=1, evaluations=2, average=0.999, monitor_tasks=MAIN)
 OPTIONS = {"hidden": (64, 32), "dropout": 0.3}
+OWN: Mapping[str, Mapping[str, Any]] = {
+    "ple": {"dropout": 0.15},  # two levels learn slowly under more
+    "aesm2": {"scenarios": [], "hidden": [64, 32]},  # experts are chosen by task alone: a choice by scenario costs too many rows
+}
 STEPS = 5  # quantile steps a number
 
 
@@ -78,7 +84,7 @@ def load(
     for name, part in (("train", train), ("valid", valid), ("test", test)):
         if len(part) == 0:
             raise DataError(f"KuaiRand: no {name} rows; the log's days are {sorted(set(log['date'].tolist()))}")
-    return Recipe("kuairand", spec, train, valid, test, config=CONFIG, options=OPTIONS)
+    return Recipe("kuairand", spec, train, valid, test, config=CONFIG, options=OPTIONS, own=OWN)
 
 
 def spec_for(tasks: Sequence[str] = (*BINARY, "watch_s"), *, dim: int = 4, ids: bool = False) -> FeatureSpec:

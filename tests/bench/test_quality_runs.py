@@ -59,5 +59,8 @@ def test_anything_that_matters_makes_another_run(tmp_path: Path) -> None:
     assert len(keys) == 5
     (tmp_path / "a.py").write_text("x = 1")
     before = code_digest(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "b.py").write_text("y = 1")
+    assert code_digest(tmp_path) == before, "what a recipe makes is in the key itself"
     (tmp_path / "a.py").write_text("x = 2")
     assert code_digest(tmp_path) != before

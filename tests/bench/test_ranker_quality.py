@@ -84,6 +84,13 @@ def test_an_absent_opponent_is_null(on_a_small_world: Callable[..., dict[str, fl
     assert figures["kuairand_mean_gain_low"] is None
 
 
+def test_finished_runs_alone_are_compared(on_a_small_world: Callable[..., dict[str, float | None]]) -> None:
+    on_a_small_world("noise", "--models", "mmoe", "--seeds", "1")
+    figures = on_a_small_world("noise", "--models", "single_task", "mmoe", "--seeds", "2", "--finished")
+    assert figures["kuairand_click_auc"] is not None
+    assert on_a_small_world("noise", "--models", "single_task", "--finished")["kuairand_click_auc"] is None, "nothing was trained"
+
+
 def test_absent_data_is_null_with_a_note(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(ranker_quality, "data_folder", lambda name: None)
     ranker_quality.main(["--quick", "--no-progress"])

@@ -135,11 +135,11 @@ def test_it_trains(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", list(MODELS))
 def test_its_options_fit_every_architecture(model: str) -> None:
     none = LoggedDataset({})
-    recipe = Recipe("any", kuairand.spec_for(["click"]), none, none, none, options=kuairand.OPTIONS)
+    recipe = Recipe("any", kuairand.spec_for(["click"]), none, none, none, options=kuairand.OPTIONS, own=kuairand.OWN)
     tasks = TaskSet([TaskSpec("click"), TaskSpec("like")])
     network = Example(lambda layout, tasks: make(model, layout, tasks, recipe.options_for(model)), tasks).model
     if model != "wide":
-        assert {layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)} == {kuairand.OPTIONS["dropout"]}
+        assert {layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)} == {recipe.options_for(model)["dropout"]}
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
