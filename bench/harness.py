@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -125,8 +125,12 @@ class Bench:
         """Say why a figure is null or how it is to be read; printed before the JSON line and kept in the record."""
         self.notes[name] = text
 
-    def finish(self) -> dict[str, object]:
-        """Print the figures' notes and the JSON line; write the record when asked. Returns what the line holds."""
+    def finish(self, *, partial: bool = False) -> dict[str, object]:
+        """Print the figures' notes and the JSON line; write the record when asked. Returns what the line holds.
+
+        Args:
+            partial: The run measured some parts only: the record keeps the others as they were, with the dates of both.
+        """
         for name, text in self.notes.items():
             self.say(f"note: {name}: {text}")
         payload: dict[str, object] = {
@@ -143,9 +147,38 @@ class Bench:
             record = {**payload, "date": now, "notes": self.notes, "tables": self._tables}
             self._results.mkdir(parents=True, exist_ok=True)
             path = self._results / f"{self.name}.json"
+            if partial and path.is_file():
+                record = with_older(record, json.loads(path.read_text()))
             path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
         self.say(json.dumps(payload, allow_nan=False))
         return payload
+
+
+def with_older(record: Mapping[str, Any], older: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with the figures, notes and tables that only an older one has; `measured` dates each figure.
+
+    A table is known by its title up to the first colon.
+
+    >>> older = {"date": "d1", "figures": {"a": 1.0, "b": 2.0}, "notes": {"b": "old"}, "tables": [{"title": "b: 3 rows"}]}
+    >>> newer = {"date": "d2", "figures": {"a": 3.0, "b": None}, "notes": {}, "tables": [{"title": "a: 4 rows"}]}
+    >>> with_older(newer, older)["figures"], with_older(newer, older)["measured"]
+    ({'a': 3.0, 'b': 2.0}, {'a': 'd2', 'b': 'd1'})
+    """
+    mine, its = record["figures"], older["figures"]
+    kept = {name: value for name, value in its.items() if name in mine and mine[name] is None and value is not None}
+    dates = older.get("measured", {})
+    measured = {name: record["date"] for name, value in mine.items() if value is not None}
+    measured |= {name: dates.get(name, older["date"]) for name in kept}
+    notes = {name: text for name, text in older["notes"].items() if name in kept}
+    titles = {str(table["title"]).partition(":")[0] for table in record["tables"]}
+    tables = [table for table in older["tables"] if str(table["title"]).partition(":")[0] not in titles]
+    return {
+        **record,
+        "figures": {**mine, **kept},
+        "measured": measured,
+        "notes": {**notes, **record["notes"]},
+        "tables": [*record["tables"], *tables],
+    }
 
 
 def interleave(contestants: Mapping[str, Callable[[], float]], *, rounds: int = 5, warmups: int = 1) -> dict[str, Sample]:

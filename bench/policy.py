@@ -18,22 +18,20 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from scipy import stats
 
 from bench.harness import Bench, Cell, interleave, peer_python, ratio
 from bench.peers.protocol import Worker, WorkerError
-from bench.policy_runs import Made, Plan, Workbench
-from core.arrays import Floats
+from bench.policy_runs import Made, Plan, Workbench, over_seeds
+from bench.policy_studies import data, promises, rewards
 from fusion.policy.learner.base import FusionLearner
 from fusion.policy.learner.loop import Loop
 from fusion.policy.learner.non_rl import SEARCHES
 from fusion.policy.learner.recipes import OURS
 from fusion.policy.learner.trainer import configure
-from fusion.policy.reward import Reward
-from fusion.policy.transitions import Transitions
 from simulator.oracle import share_of_gap
 
 WORLDS = ("default", "clickbait")
+PARTS = (*WORLDS, "data", "rewards", "promises", "speed")
 FIGURES = (
     *(f"{world}_{figure}" for world in WORLDS for figure in ("rl_gain_low", "oracle_share")),
     "batchrl_mtf_updates_vs_d3rlpy",
@@ -46,6 +44,7 @@ QUICK = Plan(
     log_sessions=1200,
     updates=60,
     paper_updates=60,
+    study_updates=60,
     judge_sessions=120,
     valid_seeds=(901,),
     test_seeds=(11, 12),
@@ -62,20 +61,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     plan = QUICK if bench.quick else Plan()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(bench.args.work or folder)
-        parts = bench.args.parts.split(",") if bench.args.parts else [*WORLDS, "data", "speed"]
+        parts = bench.args.parts.split(",") if bench.args.parts else list(PARTS)
         for preset in (world for world in WORLDS if world in parts):
             world(bench, Workbench(preset, plan, work))
+        default = Workbench(WORLDS[0], plan, work)
         if "data" in parts:
-            data(bench, Workbench("default", plan, work))
+            data(bench, default)
+        if "rewards" in parts:
+            rewards(bench, default)
+        if "promises" in parts:
+            promises(bench, default, PAPER)
         if "speed" in parts:
             speed(bench, Workbench("default", replace(plan, log_sessions=min(3000, plan.log_sessions)), work))
-    bench.finish()
+    bench.finish(partial=len(parts) < len(PARTS))
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", metavar="DIR", help="keep policies and judged sessions here; a killed run goes on")
     parser.add_argument("--learners", metavar="A,B", help="only some of the learners; the record says so")
-    parser.add_argument("--parts", metavar="A,B", help=f"only some of {', '.join([*WORLDS, 'data', 'speed'])}; with --work")
+    parser.add_argument("--parts", metavar="A,B", help=f"only some of {', '.join(PARTS)}; the record keeps the others")
 
 
 def world(bench: Bench, bed: Workbench) -> None:
@@ -101,7 +105,7 @@ def world(bench: Bench, bed: Workbench) -> None:
 
     algorithm, settings = forms[chosen_rl]
     rows = []
-    for train_seed, test_seed in zip(plan.train_seeds, plan.test_seeds, strict=True):
+    for train_seed, test_seed in plan.pairs:
         rl = bed.learned(chosen_rl, algorithm, settings, train_seed)
         other = bed.searched(chosen_search, SEARCHES[chosen_search], train_seed)
         named = {
@@ -133,19 +137,8 @@ def best(bed: Workbench, field: Mapping[str, Made]) -> str:
     return max(field, key=lambda name: bed.returns(f"{name}-0", field[name], bed.plan.valid_seeds).mean())
 
 
-def over_seeds(values: Floats) -> tuple[float, float, float]:
-    """Mean and 95 % t interval over seeds.
-
-    >>> [round(x, 3) for x in over_seeds(np.array([1.0, 2.0, 3.0]))]
-    [2.0, -0.484, 4.484]
-    """
-    mean, n = float(values.mean()), len(values)
-    half = float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
-    return mean, mean - half, mean + half
-
-
 def _table(bench: Bench, bed: Workbench, field: Mapping[str, Made], forms: Mapping[str, object]) -> None:
-    seeds = bed.plan.test_seeds
+    seeds = bed.plan.test_seeds[: bed.plan.n_table]
     hand, oracle = (bed.returns(name, made, seeds) for name, made in (("hand_set", bed.hand_set()), ("oracle", None)))
     rows: list[list[Cell]] = []
     for name, made in {**field, "oracle_weights": None}.items():
@@ -164,48 +157,6 @@ def _table(bench: Bench, bed: Workbench, field: Mapping[str, Made], forms: Mappi
     headers = ["policy", "kind", "updates/s", "return", "low", "high", "share of gap", "pages", "days away", "left", "status"]
     n = f"{len(seeds)} x {bed.plan.judge_sessions:,}"
     bench.table(headers, rows, title=f"{bed.preset}: one log of {bed.plan.log_sessions:,} sessions, judged on {n} fresh ones")
-
-
-def data(bench: Bench, bed: Workbench) -> None:
-    """What the data do to batchrl_mtf (mixed or random exploration), and the reward to td3_bc (time or interactions)."""
-    settings, gains = OURS["batchrl_mtf"], []
-    returns: dict[str, list[float]] = {"mixed": [], "random": []}
-    small = bed.plan.log_sessions // 3
-    for train_seed, test_seed in zip(bed.plan.train_seeds, bed.plan.test_seeds, strict=True):
-        for kind, found in returns.items():
-            name = f"batchrl_mtf on {kind}"
-            log = _Log(bed, train_seed, exploration=kind, n=small)
-            made = bed.learned(name, "batchrl_mtf", settings, train_seed, log)
-            found.append(float(bed.returns(f"{name}-{train_seed}", made, (test_seed,))[0]))
-        gains.append(returns["mixed"][-1] - returns["random"][-1])
-        bench.say(f"[data] log {train_seed}: mixed {returns['mixed'][-1]:.3f}, random {returns['random'][-1]:.3f}")
-    gain = over_seeds(np.array(gains))
-    bench.figure("mixed_over_random_low", gain[1])
-    bench.note(
-        "mixed_over_random_low",
-        f"batchrl_mtf, {len(gains)} pairs of logs of {small:,} sessions: {gain[0]:+.3f} [{gain[1]:+.3f}, {gain[2]:+.3f}]",
-    )
-    groups = bed.ground.reward.groups
-    rows: list[list[Cell]] = []
-    for title, weights in (("as the world", {}), ("time x 3", {"stickiness": 3.0}), ("interactions x 3", {"activeness": 3.0})):
-        reward = Reward(groups, weights)
-        name = f"td3_bc {title}"
-        made = bed.learned(name, "td3_bc", OURS["td3_bc"], 1, _Log(bed, 1, reward=reward))
-        judged = [bed.judged(f"{name}-1", made, seed) for seed in bed.plan.test_seeds]
-        pages = float(np.mean([j.pages.mean() for j in judged]))
-        mean = float(np.mean([j.session_return.mean() for j in judged]))
-        rows.append([title, mean, pages, float(np.mean([j.clicks.sum() / j.pages.sum() for j in judged]))])
-    bench.table(["reward that td3_bc learned from", "return", "pages", "clicks a page"], rows, title="time or interactions")
-
-
-class _Log:
-    """A log to be made when it is needed."""
-
-    def __init__(self, bed: Workbench, seed: int, **options: Any) -> None:
-        self.bed, self.seed, self.options = bed, seed, options
-
-    def __call__(self) -> Transitions:
-        return self.bed.log(self.seed, **self.options)
 
 
 def speed(bench: Bench, bed: Workbench) -> None:

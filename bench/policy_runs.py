@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 
 from core.arrays import Floats
 from fusion.policy.learner.least_squares import least_squares
@@ -20,8 +21,10 @@ from fusion.policy.networks import PolicyNet, build
 from fusion.policy.transitions import Transitions
 from simulator.judge import Judged, judge
 from simulator.oracle import oracle_weights
+from simulator.policies import deterministic
+from simulator.rollout import transitions
 from simulator.world import World
-from workflow.policy_world import GATE, Ground
+from workflow.policy_world import GATE, Acting, Ground
 
 
 @dataclass(frozen=True)
@@ -31,21 +34,29 @@ class Plan:
     Args:
         log_sessions: Sessions of a log, and of a search that plays.
         exploration: How logs explore around hand-set weights; see `Ground.log`.
-        updates, paper_updates: Gradient steps of a learner in our form, and in the papers', whose rates are slower.
+        updates, paper_updates, study_updates: Gradient steps of a learner in our form, in the papers', and in the studies, which
+            train many times over.
         judge_sessions: Sessions a judging seed. valid_seeds choose, test_seeds are read once; train_seeds are the fresh logs and
-            searches behind the figures.
+            searches behind the figures, each read by one test seed. n_table: So many test seeds judge everybody.
     """
 
     log_sessions: int = 30_000
     exploration: str = "random"
-    updates: int = 800
+    updates: int = 3000
     paper_updates: int = 3000
+    study_updates: int = 1000
     judge_sessions: int = 2000
     valid_seeds: tuple[int, ...] = (901, 902, 903)
-    test_seeds: tuple[int, ...] = (11, 12, 13, 14, 15)
-    train_seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    test_seeds: tuple[int, ...] = (211, 212, 213, 214, 215, 216, 217, 218)
+    train_seeds: tuple[int, ...] = (31, 32, 33, 34, 35, 36, 37, 38)
+    n_table: int = 5
     world_seed: int = 7
     overrides: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Each fresh log with the judging seed that is read for it."""
+        return list(zip(self.train_seeds, self.test_seeds, strict=True))
 
 
 @dataclass(frozen=True)
@@ -74,24 +85,29 @@ class Workbench:
         return self._log[1]
 
     def learned(
-        self, name: str, algorithm: str, settings: Mapping[str, Any], seed: int, log: Callable[[], Transitions] | None = None
+        self,
+        name: str,
+        algorithm: str,
+        settings: Mapping[str, Any],
+        seed: int,
+        log: Callable[[], Transitions] | None = None,
+        n_updates: int | None = None,
     ) -> Made:
         """A policy of a learner, from the log of this seed or another."""
         known = dict(settings)
         if known.get("critic", "mlp") != "mlp":
             known["gate"] = list(GATE)
-
-        n_updates = self.plan.paper_updates if name.endswith("(paper)") else self.plan.updates
+        n = n_updates or (self.plan.paper_updates if name.endswith("(paper)") else self.plan.updates)
 
         def make() -> Made:
             rows = (log or (lambda: self.log(seed)))()
             if algorithm == "least_squares":
                 gate = [i for i, column in enumerate(rows.obs_names) if column.startswith(GATE)]
                 return Made(least_squares(rows, gate=gate), "ok", float("nan"))
-            trained = train(rows, algorithm, settings=known, n_updates=n_updates, seed=seed, progress=False)
+            trained = train(rows, algorithm, settings=known, n_updates=n, seed=seed, progress=False)
             return Made(trained.net, trained.status, trained.updates_per_s)
 
-        return self._kept(f"{name}-{seed}", [algorithm, known, n_updates], make)
+        return self._kept(f"{name}-{seed}", [algorithm, known, n], make)
 
     def searched(self, name: str, search: Callable[..., PolicyNet], seed: int) -> Made:
         """A policy of a search that plays as many sessions as a log holds."""
@@ -125,6 +141,13 @@ class Workbench:
         """Mean return of each judging seed, `[len(seeds)]`."""
         return np.array([self.judged(name, made, seed).session_return.mean() for seed in seeds])
 
+    def discounted(self, net: PolicyNet, seed: int, gamma: float) -> float:
+        """Mean discounted return of a judging seed's sessions."""
+        policy = deterministic(Acting(net))
+        log = transitions(self.ground.env, policy, self.plan.judge_sessions, seed=10_000 + seed)
+        first = int(log["step"].min())
+        return float((log["reward"] * gamma ** (log["step"] - first)).sum() / self.plan.judge_sessions)
+
     def _kept(self, name: str, settings: list[Any], make: Callable[[], Made]) -> Made:
         path = self.work / f"{self._key(name, settings)}.pt"
         if not path.is_file():
@@ -141,9 +164,21 @@ class Workbench:
         plan = {key: value for key, value in asdict(self.plan).items() if not key.endswith("_seeds")}
         if settings == ["searched"] or name.startswith("judged"):
             plan |= {"exploration": ""}  # how logs explore touches neither
-        del plan["updates"], plan["paper_updates"]
+        for name_of in ("updates", "paper_updates", "study_updates", "n_table"):  # in the settings, or of no effect on a file
+            del plan[name_of]
         about = json.dumps([self.preset, plan, settings], sort_keys=True, default=str)
         return f"{self.preset}-{name}-{hashlib.sha256(about.encode()).hexdigest()[:10]}"
+
+
+def over_seeds(values: Floats) -> tuple[float, float, float]:
+    """Mean and 95 % t interval over seeds.
+
+    >>> [round(x, 3) for x in over_seeds(np.array([1.0, 2.0, 3.0]))]
+    [2.0, -0.484, 4.484]
+    """
+    mean, n = float(values.mean()), len(values)
+    half = float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    return mean, mean - half, mean + half
 
 
 def _digest(made: Made | None) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from scipy.optimize import isotonic_regression
 from scipy.special import expit, logit
 
 from core.arrays import AnyArray, Bools, Floats
+from core.artefacts import Artefact, tensors
 from core.errors import ArtefactError, ConfigError, DataError
 from core.events import SCORE
 from core.logs import LoggedDataset
@@ -21,6 +22,7 @@ Method = Literal["isotonic", "platt", "temperature", "scale", "none"]
 SCENARIO: Final = "scenario"  # the column of a log and the name in a request's context
 METHODS: Final = ("isotonic", "platt", "temperature", "scale", "none")
 MIN_ROWS: Final = 1_000  # a scenario with fewer observed rows shares the map of all
+_FILE: Final = "calibration.safetensors"
 _EDGE: Final = 1e-7  # probabilities are kept this far from 0 and 1 before a logit
 
 
@@ -117,6 +119,20 @@ class Calibration:
             task, at, scenario = name.partition("@")
             (scenarios.setdefault(scenario, {}) if at else tasks)[task] = TaskCalibration(method, np.asarray(arrays[name]))
         return cls(tasks, scenarios)
+
+
+def to_files(calibration: Calibration | None) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What a calibrated strategy adds to its artefact's configuration and files; nothing without a calibration."""
+    if calibration is None:
+        return {}, {}
+    about, arrays = calibration.to_arrays()
+    return {"calibration": about}, {_FILE: tensors(arrays)}
+
+
+def from_artefact(artefact: Artefact) -> Calibration | None:
+    """Read what `to_files` wrote."""
+    about = artefact.config.get("calibration")
+    return None if about is None else Calibration.from_arrays(about, artefact.read_tensors(_FILE))
 
 
 def fit(

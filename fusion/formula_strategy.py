@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-from core.arrays import AnyArray
-from core.artefacts import Artefact, tensors
+from core.artefacts import Artefact
 from core.scores import ScoreTable
+from fusion import calibrate
 from fusion.calibrate import SCENARIO, Calibration
 from fusion.formula import Formula
 from fusion.formula.explain import explain
@@ -80,11 +80,8 @@ class FormulaStrategy:
 
     def to_files(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Configuration and files for an artefact."""
-        config = {"formula": self.formula.to_json(), "weights": self.weights}
-        if self.calibration is None:
-            return config, {}
-        about, arrays = self.calibration.to_arrays()
-        return {**config, "calibration": about}, {"calibration.safetensors": tensors(arrays)}
+        about, files = calibrate.to_files(self.calibration)
+        return {"formula": self.formula.to_json(), "weights": self.weights, **about}, files
 
     def _calibrated(self, scores: ScoreTable, context: Mapping[str, Any]) -> ScoreTable:
         assert self.calibration is not None, "asked for only where there is one"
@@ -95,11 +92,7 @@ class FormulaStrategy:
     def from_artefact(cls, artefact: Artefact) -> Self:
         """Read what `to_files` wrote."""
         config = artefact.config
-        calibration = None
-        if "calibration" in config:
-            arrays: dict[str, AnyArray] = artefact.read_tensors("calibration.safetensors")
-            calibration = Calibration.from_arrays(config["calibration"], arrays)
-        return cls(Formula.from_json(config["formula"]), config["weights"], calibration)
+        return cls(Formula.from_json(config["formula"]), config["weights"], calibrate.from_artefact(artefact))
 
 
 def hand_set_strategy(weights: Mapping[str, float], calibration: Calibration | None = None) -> FormulaStrategy:

@@ -13,6 +13,7 @@ import numpy as np
 from core.artefacts import Artefact
 from core.errors import ConfigError
 from fusion.formula.families import weighted_sum_of
+from fusion.policy.fitted import fitted
 from fusion.policy.learner.least_squares import least_squares
 from fusion.policy.learner.non_rl import SEARCHES
 from fusion.policy.learner.recipes import OURS
@@ -20,7 +21,7 @@ from fusion.policy.learner.registry import ALGORITHMS
 from fusion.policy.learner.trainer import Trained, columns_of, fingerprint, train
 from fusion.policy.networks import PolicyNet
 from fusion.policy.report import PolicyReport, Table, mean_weights
-from fusion.policy.reward import Reward
+from fusion.policy.reward import FittedWeights, Reward
 from fusion.policy.strategy import PolicyStrategy
 from fusion.policy.transitions import Transitions
 from fusion.strategy import load_strategy, publish
@@ -46,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log", metavar="DIR|URL", help="learn from a transition table or an event store instead")
     parser.add_argument("--policy", metavar="LABEL", help="with --log: the published policy that explored; its formula is kept")
     parser.add_argument("--reward", metavar="YAML", help="gains by group, such as '{stay: {watch_s: .01}, act: {like: .3}}'")
+    parser.add_argument("--fit-reward", metavar="GROUP", help="with --log: weigh the groups by GROUP in users' next sessions")
+    parser.add_argument("--fit-next", type=int, default=1, help="how many next sessions (default: %(default)s)")
     add_session_arguments(parser)
     parser.add_argument("--sessions", type=int, default=10_000, help="sessions to log or play (default: %(default)s)")
     parser.add_argument("--exploration", choices=EXPLORATIONS, default="mixed", help="default: %(default)s")
@@ -70,6 +73,10 @@ def run(args: argparse.Namespace) -> str:
         raise ConfigError("--sessions, --rounds and --updates must be at least 1, --judge-sessions at least 2")
     if args.workers != 1 and args.algorithm not in ALGORITHMS:
         raise ConfigError(f"--workers {args.workers}: {args.algorithm} takes no gradient steps; leave --workers out")
+    if args.fit_reward and args.world:
+        raise ConfigError("--fit-reward needs --log: no session that --world logs follows from another of its user")
+    if args.fit_next < 1:
+        raise ConfigError(f"--fit-next {args.fit_next} must be at least 1")
     return _from_world(args) if args.world else _from_log(args)
 
 
@@ -92,8 +99,13 @@ def _from_log(args: argparse.Namespace) -> str:
         step_limit=args.step_limit,
         gaps=args.gaps,
     )
+    tables: list[Table] = []
+    if args.fit_reward:
+        rows, found = fitted(rows, args.fit_reward, n_next=args.fit_next, seed=args.seed)
+        tables = [weights_table(found, args.fit_reward, args.fit_next)]
+        print(table(tables[0].headers, tables[0].rows))
     trained = _train(args, rows, 0)
-    report = _report(args, trained, rows, trained.net, [])
+    report = _report(args, trained, rows, trained.net, tables)
     strategy = _with_net(logging, trained.net)
     made = _publish(args, strategy, trained, parent.manifest.get("parents", {}).get("ranker"), {}, rows)
     return f"{made.path}: {trained.algorithm} from {len(rows):,} pages, {trained.status}, report in {report}"
@@ -152,6 +164,8 @@ def _train(args: argparse.Namespace, rows: Transitions, turn: int) -> Trained:
     settings |= mapping_option("--settings", args.settings)
     folder = Path(args.out) / f"{args.algorithm}-{turn}"
     options = {"n_updates": args.updates, "seed": args.seed, "n_workers": args.workers, "folder": folder}
+    options["report_every"] = max(1, min(250, args.updates // 20))
+    options["checkpoint_every"] = max(1, min(1000, args.updates // 4))
     return train(rows, args.algorithm, settings=settings, **options)
 
 
@@ -201,6 +215,15 @@ def guardrail_table(judged: Mapping[str, Judged]) -> Table:
     return Table("Guardrails", ["policy", "pages a session", "clicks a page", "days away"], rows)
 
 
+def weights_table(found: FittedWeights, group: str, n_next: int) -> Table:
+    """Fitted reward weights with their intervals over users."""
+    columns = zip(found.names, found.weights.tolist(), found.low.tolist(), found.high.tolist(), strict=True)
+    rows: list[list[str | float | None]] = [list(row) for row in columns]
+    sessions = "session" if n_next == 1 else f"{n_next} sessions"
+    title = f"Reward weights fitted to {group} in the user's next {sessions} ({found.n_sessions} sessions, {found.n_users} users)"
+    return Table(title, ["group", "weight", "low", "high"], rows)
+
+
 def strategy_of(world: World, ground: Ground, net: PolicyNet) -> PolicyStrategy:
     """The policy as it is served: weights in average occurrences become factors of raw scores."""
     formula = weighted_sum_of(dict.fromkeys(world.tasks.names, 1.0))
@@ -246,6 +269,8 @@ def _publish(
     about: dict[str, Any] = {"algorithm": args.algorithm}
     if trained is not None:
         about |= {"settings": dict(trained.settings), "n_updates": trained.n_updates, "status": trained.status}
+    if rows is not None:
+        about["reward"] = dict(zip(rows.group_names, rows.group_weights.tolist(), strict=True))
     return publish(
         store_of(args),
         args.name or args.algorithm,

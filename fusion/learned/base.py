@@ -10,6 +10,7 @@ from core.arrays import AnyArray, Floats
 from core.artefacts import Artefact, tensors
 from core.logs import LoggedDataset
 from core.scores import ScoreTable
+from fusion import calibrate
 from fusion.calibrate import SCENARIO, Calibration
 from fusion.fused import NO_CONTEXT, Fused
 from fusion.learned.inputs import Inputs
@@ -78,18 +79,11 @@ class LearnedStrategy(ABC):
 
     def to_files(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Configuration and files for an artefact."""
-        config: dict[str, Any] = {"inputs": self.inputs.to_json()}
-        files = {"model.safetensors": tensors(self.arrays())}
-        if self.calibration is not None:
-            config["calibration"], arrays = self.calibration.to_arrays()
-            files["calibration.safetensors"] = tensors(arrays)
-        return config, files
+        about, files = calibrate.to_files(self.calibration)
+        return {"inputs": self.inputs.to_json(), **about}, {"model.safetensors": tensors(self.arrays()), **files}
 
     @classmethod
     def from_artefact(cls, artefact: Artefact) -> Self:
         """Read what `to_files` wrote."""
-        config = artefact.config
-        calibration = None
-        if "calibration" in config:
-            calibration = Calibration.from_arrays(config["calibration"], artefact.read_tensors("calibration.safetensors"))
-        return cls.from_arrays(Inputs.from_json(config["inputs"]), artefact.read_tensors("model.safetensors"), calibration)
+        inputs, arrays = Inputs.from_json(artefact.config["inputs"]), artefact.read_tensors("model.safetensors")
+        return cls.from_arrays(inputs, arrays, calibrate.from_artefact(artefact))

@@ -98,6 +98,7 @@ def from_events(
         "baseline": _matrix(kept, "baseline", len(names.params)),
         "terminated": (last & ~is_open)[rows],
         "truncated": (last & is_open)[rows],
+        "time_ms": time_ms[rows],
         "propensity": np.where(_explored(kept), _numbers(kept, "propensity"), np.nan),
         **_counts(kept, feedback, reward.tasks),
         **_offered(kept, len(names.tasks)),

@@ -13,6 +13,7 @@ from core.artefacts import Artefact, tensors
 from core.errors import ConfigError, DataError
 from core.events import Decision
 from core.scores import ScoreTable
+from fusion import calibrate
 from fusion.calibrate import Calibration
 from fusion.formula import Formula
 from fusion.fused import NO_CONTEXT, Fused
@@ -149,10 +150,8 @@ class PolicyStrategy:
         files = {"network.safetensors": tensors({name: value.numpy() for name, value in self.network.state_dict().items()})}
         if self.exploration is not None:
             config["exploration"] = [[name, part] for name, part in self.exploration.to_json().items()]
-        if self.calibration is not None:
-            config["calibration"], arrays = self.calibration.to_arrays()
-            files["calibration.safetensors"] = tensors(arrays)
-        return config, files
+        about, more = calibrate.to_files(self.calibration)
+        return {**config, **about}, {**files, **more}
 
     @classmethod
     def from_artefact(cls, artefact: Artefact) -> Self:
@@ -164,9 +163,6 @@ class PolicyStrategy:
             network.load_state_dict(state)
         except RuntimeError as error:
             raise ConfigError(f"the network's tensors do not fit its configuration: {error}") from error
-        calibration = None
-        if "calibration" in config:
-            calibration = Calibration.from_arrays(config["calibration"], artefact.read_tensors("calibration.safetensors"))
         return cls(
             Formula.from_json(config["formula"]),
             {name: (low, high) for name, low, high in config["ranges"]},
@@ -174,5 +170,5 @@ class PolicyStrategy:
             network,
             config["fallback"],
             Exploration.from_json(dict(config["exploration"])) if "exploration" in config else None,
-            calibration,
+            calibrate.from_artefact(artefact),
         )

@@ -35,6 +35,7 @@ class Transitions:
         session, user: `[n]` int64. step: `[n]` int32, from 0.
         candidates: `[n, N]` item ids. candidate_scores: `[n, N, n_tasks]` float16, in the order of `task_names`.
         slate: `[n, k]` item ids shown, best first.
+        time_ms: `[n]` int64, when the page was shown.
     """
 
     obs: Floats32
@@ -60,6 +61,7 @@ class Transitions:
     candidates: Ints | None = None
     candidate_scores: AnyArray | None = None
     slate: Ints | None = None
+    time_ms: Ints | None = None
     task_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -149,7 +151,7 @@ class Transitions:
         Args:
             log: Columns `obs`, `next_obs`, `action`, `session`, `step`, `terminated`, `truncated`; `user_id` (or `user`); the
                 counts of the reward's tasks, or `reward`; where known `propensity`, `baseline`, `box_low` and `box_high`,
-                `candidates`, `candidate_scores` `[n, N * n_tasks]`, `slate`.
+                `candidates`, `candidate_scores` `[n, N * n_tasks]`, `slate`, `time_ms`.
             reward: What a page is worth; the log's own column `reward` as one group by default.
             baseline: The logging policy without exploration, where the log has no such column: an action, or obs -> actions.
             box: Half-width of the logging box, where the log has no bounds.
@@ -250,7 +252,7 @@ def save_parts(folder: str | Path, parts: Iterable[Transitions]) -> int:
 
 
 _META = ("param_names", "obs_names", "group_names", "task_names", "low", "high", "group_weights")
-_OPTIONAL = ("candidates", "candidate_scores", "slate")
+_OPTIONAL = ("candidates", "candidate_scores", "slate", "time_ms")
 _COLUMNS = tuple(f.name for f in fields(Transitions) if f.name not in (*_META, *_OPTIONAL))
 
 

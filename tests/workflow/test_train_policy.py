@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
 from core.artefacts import ArtefactStore
 from core.scores import ScoreTable
@@ -76,6 +81,31 @@ def test_estimates_stand_only_where_truth_and_log_are_of_one_reward(tmp_path: Pa
     assert abs(value - truth) < high - low
 
 
+@pytest.mark.timeout(900)
+def test_two_workers_killed_outright_and_told_again_end_as_if_nothing_had_been(tmp_path: Path) -> None:
+    """kill -9 on the command when its first checkpoint is there; the same command again against one that was left alone."""
+    told = ["--world", "default", "--algorithm", "iql", "--workers", "2", "--updates", "800"]
+    told += ["--settings", "{hidden: [8], batch_size: 32}"]
+    cut = tmp_path / "cut"
+    command = [sys.executable, "-m", "workflow.cli", "train-policy", "--artefacts", str(cut / "a"), "--out", str(cut / "out")]
+    running = subprocess.Popen([*command, *SMALL, *told], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (cut / "out" / "iql-0" / "checkpoint.pt").is_file() and running.poll() is None:
+        time.sleep(0.05)
+    running.kill()
+    running.wait()
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        assert train(cut, *told) == 0
+        assert train(tmp_path / "whole", *told) == 0
+    finally:
+        ray.shutdown()
+    nets = [
+        ArtefactStore(tmp_path / part / "a").find("strategy/iql").read_tensors("network.safetensors") for part in ("whole", "cut")
+    ]
+    for name, value in nets[0].items():
+        np.testing.assert_allclose(value, nets[1][name], atol=1e-6)
+
+
 def test_a_search_is_published_too(tmp_path: Path) -> None:
     assert train(tmp_path, "--world", "default", "--algorithm", "cem", "--name", "constants") == 0
     assert ArtefactStore(tmp_path / "a").find("strategy/constants").config["network"]["kind"] == "constant"
@@ -107,6 +137,10 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path: Path, capsys: pytest.Ca
     assert "--workers 2: cem takes no gradient steps" in capsys.readouterr().err
     assert train(tmp_path, "--world", "default", "--algorithm", "bc", "--settings", "{depth: 3}") == 2
     assert "unknown setting 'depth'" in capsys.readouterr().err
+    assert train(tmp_path, "--world", "default", "--algorithm", "bc", "--fit-reward", "stickiness") == 2
+    assert "--fit-reward needs --log" in capsys.readouterr().err
+    assert train(tmp_path, "--log", "x", "--algorithm", "bc", "--fit-reward", "stickiness", "--fit-next", "0") == 2
+    assert "--fit-next 0 must be at least 1" in capsys.readouterr().err
 
 
 def test_tables_of_rounds_are_one_table_with_sessions_numbered_on() -> None:
@@ -127,3 +161,29 @@ def test_playing_gives_each_net_sessions_of_its_own_and_fresh_ones_each_time() -
     assert first.shape == (2, 30)
     assert not np.array_equal(first, second)
     assert np.array_equal(first, ground.play(3)(nets, 30))
+
+
+def test_a_reward_s_weights_are_fitted_to_what_users_did_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table whose users stay longer after sessions with more activeness; the fitted weights are shown and published."""
+    ground = Ground.of(World.make("default", seed=0, n_users=40, n_items=300, n_candidates=12), n_slots=16)
+    rows = ground.log(400, seed=1)
+    assert rows.time_ms is not None
+    sizes = np.diff(np.r_[rows.starts, len(rows)])
+    acted = np.add.reduceat(rows.rewards[:, rows.group_names.index("activeness")], rows.starts)
+    order = np.lexsort([np.arange(len(sizes)), rows.user[rows.starts]])  # a user's sessions, one day after another
+    day, before = np.empty(len(sizes), np.int64), np.zeros(len(sizes))
+    day[order] = np.arange(len(sizes))
+    before[order[1:]] = np.where(np.diff(rows.user[rows.starts][order]) == 0, acted[order[:-1]], 0.0)
+    stay = np.where(np.arange(len(rows)) == np.repeat(rows.starts, sizes), np.repeat(before, sizes), 0.0)
+    rewards = rows.rewards.copy()
+    rewards[:, rows.group_names.index("stickiness")] = stay
+    replace(rows, time_ms=np.repeat(day, sizes), rewards=rewards).save(tmp_path / "log")
+    assert train(tmp_path, "--world", "default", "--algorithm", "hand_set") == 0
+    told = ["--log", str(tmp_path / "log"), "--policy", "strategy/hand_set", "--algorithm", "bc"]
+    assert train(tmp_path, *told, "--fit-reward", "stickiness") == 0
+    assert "activeness  " in capsys.readouterr().out
+    reward = ArtefactStore(tmp_path / "a").find("strategy/bc").config["search"]["reward"]
+    assert reward["activeness"] > 0.8
+    assert sum(reward.values()) == pytest.approx(1.0)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["tables"][0]["title"].startswith("Reward weights fitted to stickiness in the user's next session (")

@@ -183,10 +183,13 @@ def test_train_policy_learns_from_a_service_s_own_events(
         "learned",
     ]
     told += ["--algorithm", "bc", "--updates", "20", "--out", str(tmp_path / "out")]
-    assert main([*told, "--reward", "{act: {click: 0.3, like: 1.0}, stay: {watch_s: 0.01}}"]) == 0
+    rewarded = [*told, "--reward", "{act: {click: 0.3, like: 1.0}, stay: {watch_s: 0.01}}"]
+    assert main(rewarded) == 0
     learned, logging = load_policy(ArtefactStore(artefacts).find("strategy/learned")), load_policy(logged.artefact)
     assert (learned.state.names, learned.ranges, learned.exploration) == (logging.state.names, logging.ranges, None)
     capsys.readouterr()
+    assert main([*rewarded, "--fit-reward", "dwell"]) == 2
+    assert "no group 'dwell' to fit its weights to; groups are act, stay" in capsys.readouterr().err
     assert main(told) == 2
     assert "name the policy that explored and its reward" in capsys.readouterr().err
 

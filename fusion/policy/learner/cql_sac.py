@@ -10,35 +10,21 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fusion.policy.learner.base import COMMON, Batch, FusionConfig, FusionLearner, FusionModule, frozen, target_of
-from fusion.policy.networks import Actor
+from fusion.policy.learner.actor_critic import ActorCriticModule
+from fusion.policy.learner.base import COMMON, Batch, FusionConfig, FusionLearner, FusionModule, frozen
 
 
-class CqlSacModule(FusionModule):
+class CqlSacModule(ActorCriticModule):
     """A Gaussian actor, twin critics with targets, the entropy's temperature."""
-
-    policy: Actor
 
     def setup(self) -> None:
         """Make the networks."""
-        s = self.settings
-        self.policy = Actor(*self.sizes, s["hidden"], std=True)
-        self.critics = self.make_critics(2)
-        self.target_critics = target_of(self.critics)
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(s["temperature"])))
+        self.make(2, std=True)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(self.settings["temperature"])))
 
     def optimised(self) -> Mapping[str, tuple[Sequence[nn.Parameter], float]]:
         """See `FusionModule`."""
-        s = self.settings
-        return {
-            "critic": (list(self.critics.parameters()), s["critic_lr"]),
-            "actor": (list(self.policy.parameters()), s["actor_lr"]),
-            "temperature": ([self.log_temperature], s["actor_lr"]),
-        }
-
-    def targets(self) -> Sequence[tuple[nn.Module, nn.Module]]:
-        """See `FusionModule`."""
-        return [(self.target_critics, self.critics)]
+        return {**super().optimised(), "temperature": ([self.log_temperature], self.settings["actor_lr"])}
 
 
 class CqlSacLearner(FusionLearner):

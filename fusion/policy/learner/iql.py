@@ -9,23 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import ConfigError
-from fusion.policy.learner.base import COMMON, Batch, FusionConfig, FusionLearner, FusionModule, frozen, target_of
-from fusion.policy.networks import Actor
+from fusion.policy.learner.actor_critic import ActorCriticModule
+from fusion.policy.learner.base import COMMON, Batch, FusionConfig, FusionLearner, FusionModule, frozen
 
 
-class IqlModule(FusionModule):
+class IqlModule(ActorCriticModule):
     """An actor, twin critics with targets, a value net."""
-
-    policy: Actor
 
     def setup(self) -> None:
         """Make the networks."""
         s, (n_obs, _) = self.settings, self.sizes
         if s["extraction"] not in ("awr", "gradient"):
             raise ConfigError(f"extraction {s['extraction']!r} must be awr (the paper's) or gradient")
-        self.policy = Actor(*self.sizes, s["hidden"])
-        self.critics = self.make_critics(2)
-        self.target_critics = target_of(self.critics)
+        self.make(2)
         layers: list[nn.Module] = []
         for a, b in zip([n_obs, *s["hidden"][:-1]], s["hidden"], strict=True):
             layers += [nn.Linear(a, b), nn.ReLU()]
@@ -33,16 +29,7 @@ class IqlModule(FusionModule):
 
     def optimised(self) -> Mapping[str, tuple[Sequence[nn.Parameter], float]]:
         """See `FusionModule`."""
-        s = self.settings
-        return {
-            "value": (list(self.value.parameters()), s["critic_lr"]),
-            "critic": (list(self.critics.parameters()), s["critic_lr"]),
-            "actor": (list(self.policy.parameters()), s["actor_lr"]),
-        }
-
-    def targets(self) -> Sequence[tuple[nn.Module, nn.Module]]:
-        """See `FusionModule`."""
-        return [(self.target_critics, self.critics)]
+        return {"value": (list(self.value.parameters()), self.settings["critic_lr"]), **super().optimised()}
 
 
 class IqlLearner(FusionLearner):

@@ -3,40 +3,22 @@ the logged actions: offline it is expected to overrate actions that nobody tried
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fusion.policy.learner.base import COMMON, Batch, FusionConfig, FusionLearner, FusionModule, frozen, target_of
-from fusion.policy.networks import Actor
+from fusion.policy.learner.actor_critic import ActorCriticModule
+from fusion.policy.learner.base import COMMON, Batch, FusionConfig, FusionLearner, FusionModule, frozen
 
 
-class Td3Module(FusionModule):
+class Td3Module(ActorCriticModule):
     """An actor, `n_critics` critics and their targets."""
-
-    policy: Actor
-    target_policy: Actor
 
     def setup(self) -> None:
         """Make the networks."""
-        s = self.settings
-        self.policy = Actor(*self.sizes, s["hidden"])
-        self.critics = self.make_critics(s["n_critics"])
-        self.target_policy, self.target_critics = target_of(self.policy), target_of(self.critics)
-
-    def optimised(self) -> Mapping[str, tuple[Sequence[nn.Parameter], float]]:
-        """See `FusionModule`."""
-        s = self.settings
-        return {
-            "critic": (list(self.critics.parameters()), s["critic_lr"]),
-            "actor": (list(self.policy.parameters()), s["actor_lr"]),
-        }
-
-    def targets(self) -> Sequence[tuple[nn.Module, nn.Module]]:
-        """See `FusionModule`."""
-        return [(self.target_critics, self.critics), (self.target_policy, self.policy)]
+        self.make(self.settings["n_critics"], slow_actor=True)
 
 
 class Td3Learner(FusionLearner):

@@ -154,7 +154,8 @@ def deployed(learner: FusionLearner, rows: Rows) -> PolicyNet:
 
 def fingerprint(table: Transitions) -> str:
     """A sha256 of what a table holds, by its size and a spread of its rows."""
-    digest = hashlib.sha256(repr((len(table), table.obs_names, table.param_names)).encode())
+    about = (len(table), table.obs_names, table.param_names, table.group_weights.tolist())
+    digest = hashlib.sha256(repr(about).encode())
     rows = np.unique(np.linspace(0, len(table) - 1, min(len(table), 5000)).astype(np.int64))
     for column in (table.obs, table.action, table.rewards, table.terminated):
         digest.update(np.ascontiguousarray(column[rows]).tobytes())

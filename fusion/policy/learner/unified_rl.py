@@ -3,46 +3,30 @@ called UnifiedRL here)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from core.errors import DataError
-from fusion.policy.learner.base import COMMON, Batch, FusionConfig, FusionLearner, FusionModule, frozen, target_of
-from fusion.policy.networks import Actor
+from fusion.policy.learner.actor_critic import ActorCriticModule
+from fusion.policy.learner.base import COMMON, Batch, FusionConfig, FusionLearner, FusionModule, frozen
 
 
-class UnifiedRlModule(FusionModule):
+class UnifiedRlModule(ActorCriticModule):
     """An actor and `n_groups` times `n_critics` critics, with targets; `shift` makes every group's reward at least 0."""
 
-    policy: Actor
-    target_policy: Actor
     shift: Tensor
     group_weights: Tensor
 
     def setup(self) -> None:
         """Make the networks."""
-        s, weights = self.settings, self.model["group_weights"]
+        weights = self.model["group_weights"]
         self.n_groups = len(weights)
         self.register_buffer("group_weights", torch.tensor(weights, dtype=torch.float32))
         self.register_buffer("shift", torch.zeros(self.n_groups))
-        self.policy = Actor(*self.sizes, s["hidden"])
-        self.critics = self.make_critics(self.n_groups * s["n_critics"])
-        self.target_policy, self.target_critics = target_of(self.policy), target_of(self.critics)
-
-    def optimised(self) -> Mapping[str, tuple[Sequence[nn.Parameter], float]]:
-        """See `FusionModule`."""
-        s = self.settings
-        return {
-            "critic": (list(self.critics.parameters()), s["critic_lr"]),
-            "actor": (list(self.policy.parameters()), s["actor_lr"]),
-        }
-
-    def targets(self) -> Sequence[tuple[nn.Module, nn.Module]]:
-        """See `FusionModule`."""
-        return [(self.target_critics, self.critics), (self.target_policy, self.policy)]
+        self.make(self.n_groups * self.settings["n_critics"], slow_actor=True)
 
 
 class UnifiedRlLearner(FusionLearner):

@@ -1,35 +1,61 @@
-"""Two workers of RLlib's LearnerGroup take the steps that one process takes."""
+"""Two workers of RLlib's LearnerGroup take the steps that one process takes, and go on after a kill."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 
 from core.errors import ConfigError
-from fusion.policy.learner.trainer import train
+from fusion.policy.learner.trainer import Trained, train
 from tests.fusion.policy.learner.test_trainer import table
 
 SETTINGS = {"hidden": [8], "batch_size": 32}
+SAME: Mapping[str, Mapping[str, Any]] = {"iql": {}, "unified_rl": {"n_critics": 2}, "td3": {"target_noise": 0.0}}  # draw nothing
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """One Ray for all of this file: it takes seconds to start."""
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    yield
+    ray.shutdown()
+
+
+def run(name: str, *, settings: Mapping[str, Any] | None = None, **options: Any) -> Trained:
+    told: dict[str, Any] = {"seed": 4, "n_updates": 20, "report_every": 10, "progress": False, **options}
+    return train(table(200), name, settings={**SETTINGS, **(settings or {})}, **told)
+
+
+def alike(mine: Trained, its: Trained, tolerance: float) -> None:
+    assert mine.n_updates == its.n_updates
+    for my_row, its_row in zip(mine.history, its.history, strict=True):
+        assert my_row == pytest.approx(its_row, abs=tolerance)
+    for a, b in zip(mine.net.parameters(), its.net.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=tolerance)
 
 
 @pytest.mark.timeout(900)
-def test_two_workers_equal_one(tmp_path: Path) -> None:
-    rows = table(200)
-    options: dict[str, Any] = {"settings": SETTINGS, "seed": 4, "report_every": 10, "progress": False}
-    one = train(rows, "iql", n_updates=20, **options)
-    two = train(rows, "iql", n_updates=20, n_workers=2, folder=tmp_path, **options)
-    assert two.n_updates == 20
-    for mine, its in zip(two.history, one.history, strict=True):
-        assert mine == pytest.approx(its, abs=1e-4)
-    for a, b in zip(two.net.parameters(), one.net.parameters(), strict=True):
-        assert torch.allclose(a, b, atol=1e-4)
+@pytest.mark.parametrize("name", SAME)
+def test_two_workers_equal_one(name: str, tmp_path: Path) -> None:
+    alike(run(name, settings=SAME[name], n_workers=2, folder=tmp_path), run(name, settings=SAME[name]), 1e-4)
+
+
+@pytest.mark.timeout(900)
+def test_a_killed_group_goes_on_identically(tmp_path: Path) -> None:
+    """Each worker's random numbers, optimisers, targets and lambda-returns come back from the checkpoint."""
+    told: dict[str, Any] = {"settings": {"n_samples": 3, "trace": 0.5, "trace_every": 8}, "n_workers": 2}
+    whole = run("batchrl_mtf", **told)
+    run("batchrl_mtf", n_updates=10, folder=tmp_path, **told)  # killed after 10
+    alike(run("batchrl_mtf", folder=tmp_path, **told), whole, 1e-6)
 
 
 def test_workers_share_a_batch_equally() -> None:
     with pytest.raises(ConfigError, match="batch_size 32 cannot be shared equally by 3 workers"):
-        train(table(20), "bc", settings=SETTINGS, n_workers=3)
+        run("bc", n_workers=3)
     with pytest.raises(ConfigError, match="n_workers 0 must be at least 1"):
-        train(table(20), "bc", settings=SETTINGS, n_workers=0)
+        run("bc", n_workers=0)

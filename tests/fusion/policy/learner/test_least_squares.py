@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from core.errors import ConfigError
-from fusion.policy.learner.least_squares import directions, least_squares
+from fusion.policy.learner.least_squares import Values, directions, least_squares
 from fusion.policy.networks import Direction, build
 from fusion.policy.transitions import Transitions
 
@@ -70,3 +70,14 @@ def test_directions_have_unit_length_in_shares_of_the_largest_weight() -> None:
 def test_too_few_pages_are_refused() -> None:
     with pytest.raises(ConfigError, match="4 pages cannot tell 9 effects apart"):
         least_squares(table(4), gate=[0, 1])
+
+
+def test_values_know_what_each_kind_of_user_makes_of_the_rest() -> None:
+    rng = np.random.default_rng(1)
+    kind, x = rng.integers(0, 2, 4000), rng.normal(size=4000)
+    obs = np.column_stack([kind == 0, kind == 1, x]).astype(np.float32)
+    y = np.where(kind == 0, 1.0, -1.0) * x + 3.0
+    values = Values(obs, [0, 1], 1.0)
+    assert values.of(obs, values.fit(y)) == pytest.approx(y, abs=0.02)
+    plain = Values(obs, [], 1.0)
+    assert np.abs(plain.of(obs, plain.fit(y)) - y).mean() > 0.7, "without the products both kinds share one slope"
