@@ -84,12 +84,12 @@ def test_estimates_stand_only_where_truth_and_log_are_of_one_reward(tmp_path: Pa
 @pytest.mark.timeout(900)
 def test_two_workers_killed_outright_and_told_again_end_as_if_nothing_had_been(tmp_path: Path) -> None:
     """kill -9 on the command when its first checkpoint is there; the same command again against one that was left alone."""
-    told = ["--world", "default", "--algorithm", "iql", "--workers", "2", "--updates", "800"]
-    told += ["--settings", "{hidden: [8], batch_size: 32}"]
+    told = ["--world", "default", "--algorithm", "batchrl_mtf", "--workers", "2", "--updates", "300"]
+    told += ["--settings", "{hidden: [8], batch_size: 32, n_samples: 3}"]  # draws random numbers in each worker
     cut = tmp_path / "cut"
     command = [sys.executable, "-m", "workflow.cli", "train-policy", "--artefacts", str(cut / "a"), "--out", str(cut / "out")]
     running = subprocess.Popen([*command, *SMALL, *told], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (cut / "out" / "iql-0" / "checkpoint.pt").is_file() and running.poll() is None:
+    while not (cut / "out" / "batchrl_mtf-0" / "checkpoint.pt").is_file() and running.poll() is None:
         time.sleep(0.05)
     running.kill()
     running.wait()
@@ -99,9 +99,8 @@ def test_two_workers_killed_outright_and_told_again_end_as_if_nothing_had_been(t
         assert train(tmp_path / "whole", *told) == 0
     finally:
         ray.shutdown()
-    nets = [
-        ArtefactStore(tmp_path / part / "a").find("strategy/iql").read_tensors("network.safetensors") for part in ("whole", "cut")
-    ]
+    made = [ArtefactStore(tmp_path / part / "a").find("strategy/batchrl_mtf") for part in ("whole", "cut")]
+    nets = [artefact.read_tensors("network.safetensors") for artefact in made]
     for name, value in nets[0].items():
         np.testing.assert_allclose(value, nets[1][name], atol=1e-6)
 
