@@ -45,6 +45,7 @@ QUICK = Plan(
     updates=60,
     paper_updates=60,
     study_updates=60,
+    study_sessions=400,
     judge_sessions=120,
     valid_seeds=(901,),
     test_seeds=(11, 12),

@@ -26,6 +26,8 @@ from simulator.rollout import transitions
 from simulator.world import World
 from workflow.policy_world import GATE, Acting, Ground
 
+_NO_EFFECT = ("updates", "paper_updates", "study_updates", "study_sessions", "n_table")  # of a plan on a kept file's name
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -35,7 +37,7 @@ class Plan:
         log_sessions: Sessions of a log, and of a search that plays.
         exploration: How logs explore around hand-set weights; see `Ground.log`.
         updates, paper_updates, study_updates: Gradient steps of a learner in our form, in the papers', and in the studies, which
-            train many times over.
+            train many times over, on logs of study_sessions.
         judge_sessions: Sessions a judging seed. valid_seeds choose, test_seeds are read once; train_seeds are the fresh logs and
             searches behind the figures, each read by one test seed. n_table: So many test seeds judge everybody.
     """
@@ -44,14 +46,20 @@ class Plan:
     exploration: str = "random"
     updates: int = 3000
     paper_updates: int = 3000
-    study_updates: int = 1000
+    study_updates: int = 600
+    study_sessions: int = 10_000
     judge_sessions: int = 2000
     valid_seeds: tuple[int, ...] = (901, 902, 903)
-    test_seeds: tuple[int, ...] = (211, 212, 213, 214, 215, 216, 217, 218)
-    train_seeds: tuple[int, ...] = (31, 32, 33, 34, 35, 36, 37, 38)
+    test_seeds: tuple[int, ...] = (211, 212, 213, 214, 215, 216)
+    train_seeds: tuple[int, ...] = (31, 32, 33, 34, 35, 36)
     n_table: int = 5
     world_seed: int = 7
     overrides: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def study(self) -> str:
+        """What a study trains on, in words."""
+        return f"{len(self.train_seeds)} logs of {self.study_sessions:,} sessions each, {self.study_updates:,} updates"
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -164,7 +172,7 @@ class Workbench:
         plan = {key: value for key, value in asdict(self.plan).items() if not key.endswith("_seeds")}
         if settings == ["searched"] or name.startswith("judged"):
             plan |= {"exploration": ""}  # how logs explore touches neither
-        for name_of in ("updates", "paper_updates", "study_updates", "n_table"):  # in the settings, or of no effect on a file
+        for name_of in _NO_EFFECT:
             del plan[name_of]
         about = json.dumps([self.preset, plan, settings], sort_keys=True, default=str)
         return f"{self.preset}-{name}-{hashlib.sha256(about.encode()).hexdigest()[:10]}"

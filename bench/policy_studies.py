@@ -20,13 +20,14 @@ from fusion.policy.transitions import Transitions
 from workflow.policy_world import GATE
 
 Settings = Mapping[str, Any]
-STUDIED: Mapping[str, Settings] = {"batchrl_mtf": OURS["batchrl_mtf"], "least_squares": {}}  # the paper's algorithm, and ours
+EXPLORERS: Mapping[str, Settings] = {"batchrl_mtf": OURS["batchrl_mtf"], "least_squares": {}}  # the paper's algorithm, and ours
+REWARDED: Mapping[str, Settings] = {"td3": OURS["td3"], "least_squares": {}}
 REWARDS: Mapping[str, Mapping[str, float]] = {
     "as the world": {},
     "time x 3": {"stickiness": 3.0},
     "interactions x 3": {"activeness": 3.0},
 }
-PROMISED = ("td3", "td3_bc", "batchrl_mtf")
+PROMISED = ("td3", "td3_bc")
 STOPS = (0.05, 0.25, 1.0)  # shares of all updates after which critics are asked
 
 
@@ -43,12 +44,12 @@ class _Log:
 def data(bench: Bench, bed: Workbench) -> None:
     """Mixed exploration against the wide Gaussian alone as training data: equal sessions, a fresh pair of logs a seed."""
     rows: list[list[Cell]] = []
-    for algorithm, settings in STUDIED.items():
+    for algorithm, settings in EXPLORERS.items():
         returns: dict[str, list[float]] = {"mixed": [], "random": []}
         for train_seed, test_seed in bed.plan.pairs:
             for kind, found in returns.items():
                 name = f"{algorithm} on {kind}"
-                log = _Log(bed, train_seed, exploration=kind)
+                log = _Log(bed, train_seed, exploration=kind, n=bed.plan.study_sessions)
                 made = bed.learned(name, algorithm, settings, train_seed, log, bed.plan.study_updates)
                 found.append(float(bed.returns(f"{name}-{train_seed}", made, (test_seed,))[0]))
             bench.say(f"[data] {algorithm}, log {train_seed}: " + ", ".join(f"{k} {v[-1]:.3f}" for k, v in returns.items()))
@@ -56,23 +57,22 @@ def data(bench: Bench, bed: Workbench) -> None:
         gain = over_seeds(mixed - wide)
         rows.append([algorithm, float(mixed.mean()), float(wide.mean()), *gain])
         if algorithm == "batchrl_mtf":
-            n = f"{len(mixed)} pairs of logs of {bed.plan.log_sessions:,} sessions"
             bench.figure("mixed_over_random_low", gain[1])
-            bench.note("mixed_over_random_low", f"batchrl_mtf, {n}: {gain[0]:+.3f} [{gain[1]:+.3f}, {gain[2]:+.3f}]")
+            bench.note("mixed_over_random_low", f"batchrl_mtf, {bed.plan.study}: {gain[0]:+.3f} [{gain[1]:+.3f}, {gain[2]:+.3f}]")
     headers = ["learner", "mixed", "random", "mixed - random", "low", "high"]
-    bench.table(headers, rows, title=f"mixed or random: return, {len(bed.plan.train_seeds)} pairs of logs, {bed.preset}")
+    bench.table(headers, rows, title=f"mixed or random: {bed.plan.study}")
 
 
 def rewards(bench: Bench, bed: Workbench) -> None:
     """Policies that learned from a reward with three times the weight on time, or on interactions, against the world's own."""
     rows: list[list[Cell]] = []
-    for algorithm, settings in STUDIED.items():
+    for algorithm, settings in REWARDED.items():
         found: dict[str, Floats] = {}
         for title, weights in REWARDS.items():
-            name = f"{algorithm} {title}" if weights else f"{algorithm} on {bed.plan.exploration}"  # `data` has made it
+            name = f"{algorithm} {title}"
             each = []
             for train_seed, test_seed in bed.plan.pairs:
-                log = _Log(bed, train_seed, reward=Reward(bed.ground.reward.groups, weights))
+                log = _Log(bed, train_seed, reward=Reward(bed.ground.reward.groups, weights), n=bed.plan.study_sessions)
                 made = bed.learned(name, algorithm, settings, train_seed, log, bed.plan.study_updates)
                 judged = bed.judged(f"{name}-{train_seed}", made, test_seed)
                 each.append([judged.session_return.mean(), judged.pages.mean(), judged.clicks_per_page])
@@ -83,7 +83,7 @@ def rewards(bench: Bench, bed: Workbench) -> None:
             gain, pages = (over_seeds((values - own)[:, column]) for column in (0, 1))
             rows.append([algorithm, title, *values.mean(0).tolist(), *gain, *pages])
     headers = ["learner", "reward", "return", "pages", "clicks a page", "gain", "low", "high", "pages gained", "low", "high"]
-    bench.table(headers, rows, title=f"time or interactions: {len(bed.plan.train_seeds)} logs, {bed.preset}")
+    bench.table(headers, rows, title=f"time or interactions: {bed.plan.study}")
 
 
 def promises(bench: Bench, bed: Workbench, paper: Mapping[str, Settings]) -> None:
@@ -101,7 +101,7 @@ def promises(bench: Bench, bed: Workbench, paper: Mapping[str, Settings]) -> Non
             rows.append([title, loop.n_updates, promised, truth, promised - truth, at_edge])
             bench.say(f"[promises] {title} after {loop.n_updates:,}: {promised:.3f}, came to {truth:.3f}")
     headers = ["learner", "updates", "promised", "came to", "too high by", "at the edge"]
-    bench.table(headers, rows, title=f"promises: discounted return from a session's start, {bed.preset}")
+    bench.table(headers, rows, title="promises: discounted return from a session's start")
 
 
 def _promise(loop: Loop, obs: torch.Tensor) -> tuple[float, float]:
