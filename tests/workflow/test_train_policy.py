@@ -81,7 +81,7 @@ def test_estimates_stand_only_where_truth_and_log_are_of_one_reward(tmp_path: Pa
     assert abs(value - truth) < high - low
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_two_workers_killed_outright_and_told_again_end_as_if_nothing_had_been(tmp_path: Path) -> None:
     """kill -9 on the command when its first checkpoint is there; the same command again against one that was left alone."""
     told = ["--world", "default", "--algorithm", "batchrl_mtf", "--workers", "2", "--updates", "300"]
