@@ -44,7 +44,7 @@ class Settings:
     ridge: float = 0.05
     widen: float = 1.75
     min_effective: float = 50.0
-    max_reach: float = 1.2
+    max_reach: float = 1.3
     n_redraws: int = 500
     slate_draws: int = 32
     slate_sessions: int = 1000

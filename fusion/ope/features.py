@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from fusion.calibrate import Calibration
 from fusion.formula import Formula
 from fusion.formula.program import Frame, compile_tree
 from fusion.ope.episodes import Episodes
+from fusion.ope.session import step_numbers
 
 Fuse = Callable[[AnyArray, AnyArray], AnyArray]  # actions [n, n_params], scores [n, N, n_tasks] -> final [n, N]
 
@@ -62,11 +63,16 @@ class ActionFeatures:
 
 @dataclass(frozen=True, slots=True)
 class SlateFeatures:
-    """The state, and of the list that the action would show: the mean score of every task, also times the gate columns of the
-    state; beside it the same means of the list that a `reference` action would have shown.
+    """The state, the page's number in its session, and of the list that the action would show: every task's mean score and mean
+    log score, the former also times the gate columns of the state; beside them the same of the list that a `reference` action
+    would have shown, and the share of items that the two lists have in common.
 
     Lists are better where a user's candidates are, and such users stay longer whatever is shown. With the reference list beside
     it, the action's own effect is read from the difference between the two lists, which the exploration drew at random.
+
+    A list is chosen for its scores, so the highest of them are too high, the more so the harder a policy chose by them. Means of
+    scores alone take that for value, of what lies near the reference above all; logarithms (concave) and the common share say
+    how hard a list was chosen. A value falls in bends over a session, not in a line, hence the page's number in pieces.
 
     Attributes:
         fuse: Ranks: actions and candidate scores to final scores.
@@ -92,28 +98,54 @@ class SlateFeatures:
         Raises:
             DataError: The log does not hold the candidates' scores.
         """
-        shown = self.shown(action, scores)
-        if context is None:
-            return gated(obs, shown, self.gates)
-        crossed = gated(obs, shown, self.gates)[:, obs.shape[1] + shown.shape[1] :]
-        return np.concatenate([obs, context, shown - context, crossed], axis=1)
+        rows, shown = self._lists(action, scores)
+        n_tasks = shown.shape[1] // 2
+        crossed = gated(obs, shown[:, :n_tasks], self.gates)[:, obs.shape[1] + n_tasks :]
+        place = [] if context is None else [context[:, : len(_BENDS)]]
+        if context is None or self.reference is None:
+            return np.concatenate([obs, *place, shown, crossed], axis=1)
+        usual_rows, usual = np.split(context[:, len(_BENDS) :], [self.page_size], axis=1)
+        common = (rows[:, :, None] == usual_rows[:, None, :]).any(2).mean(1, dtype=np.float32, keepdims=True)
+        return np.concatenate([obs, *place, usual, shown - usual, common, crossed], axis=1)
 
-    def context(self, episodes: Episodes) -> Floats32 | None:
-        """The mean scores of the reference lists, `[n, n_tasks]`."""
-        return None if self.reference is None else self.shown(self.reference(episodes.obs), episodes.scores)
+    def context(self, episodes: Episodes) -> Floats32:
+        """The page's number in pieces, and the reference list's rows and scores, `[n, 8]` or `[n, 8 + page_size + 2 n_tasks]`."""
+        place = pieces(step_numbers(episodes.first, len(episodes)))
+        if self.reference is None:
+            return place
+        rows, shown = self._lists(self.reference(episodes.obs), episodes.scores)
+        return np.concatenate([place, rows.astype(np.float32), shown], axis=1)
 
-    def shown(self, action: AnyArray, scores: AnyArray | None) -> Floats32:
-        """The mean score of every task over the list that each action shows, `[n, n_tasks]`, scaled."""
+    def _lists(self, action: AnyArray, scores: AnyArray | None) -> tuple[Ints, Floats32]:
+        """The candidates' rows that each action shows, `[n, k]`, and every task's mean scaled score and mean log score over them,
+        `[n, 2 n_tasks]`."""
         if scores is None:
             raise DataError("the log holds no candidate scores; log them for a share of requests, or use action features")
-        shown = np.empty((len(action), scores.shape[2]), np.float32)
+        n_tasks = scores.shape[2]
+        rows, shown = np.empty((len(action), self.page_size), np.int64), np.empty((len(action), 2 * n_tasks), np.float32)
         for start in range(0, len(action), self.chunk):
-            rows = slice(start, start + self.chunk)
-            offered = np.asarray(scores[rows], np.float32)  # (c, N, T)
-            best = top_rows(self.fuse(action[rows], offered), self.page_size)  # (c, k)
-            shown[rows] = np.take_along_axis(offered, best[:, :, None], 1).mean(1)  # (c, T)
-        shown *= self.scale
-        return shown
+            part = slice(start, start + self.chunk)
+            offered = np.asarray(scores[part], np.float32)  # (c, N, T)
+            rows[part] = top_rows(self.fuse(action[part], offered), self.page_size)
+            picked = np.take_along_axis(offered, rows[part][:, :, None], 1) * self.scale  # (c, k, T)
+            shown[part, :n_tasks] = picked.mean(1)
+            shown[part, n_tasks:] = np.log(np.maximum(picked, 0) + _FLOOR).mean(1)
+        return rows, shown
+
+
+_FLOOR: Final = np.float32(0.1)  # of a task's mean score: what is added before logarithms
+_BENDS: Final = (0.0, 1.0, 3.0, 6.0, 10.0, 15.0, 22.0, np.inf)
+
+
+def pieces(step: Ints) -> Floats32:
+    """Page numbers as columns in which a piecewise linear function of them is linear, first two pages apart: `[n]` -> `[n, 8]`.
+
+    >>> pieces(np.array([0, 1, 4])).tolist()[2]
+    [0.0, 0.0, 3.0, 4.0, 4.0, 4.0, 4.0, 4.0]
+    """
+    columns = [step == bend for bend in _BENDS[:2]] + [np.minimum(step, bend) for bend in _BENDS[2:]]
+    found: Floats32 = np.stack(columns, axis=1).astype(np.float32)
+    return found
 
 
 def formula_fuse(
