@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
         argv=argv,
         arguments=_arguments,
     )
-    n_policies, n_sessions, n_judged = (15, 4000, 4000) if bench.quick else (28, 20_000, 20_000)
+    n_policies, n_sessions, n_judged = (15, 4000, 4000) if bench.quick else (28, 20_000, 60_000)
     logs = bench.args.logs[:1] if bench.quick else bench.args.logs
     env = SessionEnv(World.make("default", seed=bench.args.world), 256)
     hand = env.actions(env.world.hand_set())
@@ -128,7 +128,8 @@ def _kept(work: Path | None, name: str, make: Callable[[], Any]) -> Any:
 
 
 def _judge(env: SessionEnv, targets: list[Target], n_sessions: int, seed: int, work: Path | None) -> Judged:
-    """Run every policy in the simulator, on the same sessions."""
+    """Run every policy in the simulator, on the same sessions: an error of the truth moves all policies alike, and must be small
+    beside that of an estimate."""
 
     def play(target: Target) -> Callable[[], list[float]]:
         def run() -> list[float]:
@@ -139,7 +140,7 @@ def _judge(env: SessionEnv, targets: list[Target], n_sessions: int, seed: int, w
         return run
 
     progress = tqdm(targets, desc="truth", unit="policy")
-    found = np.array([_kept(work, f"truth-{seed}-{target.name}", play(target)) for target in progress])
+    found = np.array([_kept(work, f"truth-{seed}-{n_sessions}-{target.name}", play(target)) for target in progress])
     truth, error = found.T
     names = [target.name for target in targets]
     near = np.abs(truth / truth[names.index("hand_set")] - 1) <= NEAR

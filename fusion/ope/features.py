@@ -63,16 +63,17 @@ class ActionFeatures:
 
 @dataclass(frozen=True, slots=True)
 class SlateFeatures:
-    """The state, the page's number in its session, and of the list that the action would show: every task's mean score and mean
-    log score, the former also times the gate columns of the state; beside them the same of the list that a `reference` action
-    would have shown, and the share of items that the two lists have in common.
+    """The state, the page's number in its session, and of the list that the action would show: every task's mean score (also
+    times the gate columns of the state), mean log score and mean products of two log scores; beside the former two the same of
+    the list that a `reference` action would have shown, and the share of items that the two lists have in common.
 
     Lists are better where a user's candidates are, and such users stay longer whatever is shown. With the reference list beside
     it, the action's own effect is read from the difference between the two lists, which the exploration drew at random.
 
-    A list is chosen for its scores, so the highest of them are too high, the more so the harder a policy chose by them. Means of
-    scores alone take that for value, of what lies near the reference above all; logarithms (concave) and the common share say
-    how hard a list was chosen. A value falls in bends over a session, not in a line, hence the page's number in pieces.
+    A list is chosen for its scores, so the highest of them are too high, the more so the harder a policy chose by them. But what
+    an item is worth given ALL its scores does not depend on who chose it. So a list is the mean over its items of a function of
+    an item's scores, here of second degree in their logarithms; means of scores alone take the winners' luck for value, near the
+    reference above all. A value falls in bends over a session, not in a line, hence the page's number in pieces.
 
     Attributes:
         fuse: Ranks: actions and candidate scores to final scores.
@@ -98,18 +99,18 @@ class SlateFeatures:
         Raises:
             DataError: The log does not hold the candidates' scores.
         """
-        rows, shown = self._lists(action, scores)
-        n_tasks = shown.shape[1] // 2
+        rows, shown, n_tasks = *self._lists(action, scores), len(self.scale)
         crossed = gated(obs, shown[:, :n_tasks], self.gates)[:, obs.shape[1] + n_tasks :]
-        place = [] if context is None else [context[:, : len(_BENDS)]]
-        if context is None or self.reference is None:
-            return np.concatenate([obs, *place, shown, crossed], axis=1)
-        usual_rows, usual = np.split(context[:, len(_BENDS) :], [self.page_size], axis=1)
+        if context is None:
+            return np.concatenate([obs, shown, crossed], axis=1)
+        place, usual_rows, usual = np.split(context, [len(_BENDS), len(_BENDS) + self.page_size], axis=1)
+        if self.reference is None:
+            return np.concatenate([obs, place, shown, crossed], axis=1)
         common = (rows[:, :, None] == usual_rows[:, None, :]).any(2).mean(1, dtype=np.float32, keepdims=True)
-        return np.concatenate([obs, *place, usual, shown - usual, common, crossed], axis=1)
+        return np.concatenate([obs, place, usual[:, : 2 * n_tasks], shown - usual, common, crossed], axis=1)
 
     def context(self, episodes: Episodes) -> Floats32:
-        """The page's number in pieces, and the reference list's rows and scores, `[n, 8]` or `[n, 8 + page_size + 2 n_tasks]`."""
+        """The page's number in pieces, `[n, 8]`; with a reference also its list's rows and description, `[n, 8 + k + m]`."""
         place = pieces(step_numbers(episodes.first, len(episodes)))
         if self.reference is None:
             return place
@@ -117,19 +118,22 @@ class SlateFeatures:
         return np.concatenate([place, rows.astype(np.float32), shown], axis=1)
 
     def _lists(self, action: AnyArray, scores: AnyArray | None) -> tuple[Ints, Floats32]:
-        """The candidates' rows that each action shows, `[n, k]`, and every task's mean scaled score and mean log score over them,
-        `[n, 2 n_tasks]`."""
+        """The candidates' rows that each action shows, `[n, k]`, and means over them, `[n, m]`: of scaled scores, of their
+        logarithms, of products of two logarithms."""
         if scores is None:
             raise DataError("the log holds no candidate scores; log them for a share of requests, or use action features")
         n_tasks = scores.shape[2]
-        rows, shown = np.empty((len(action), self.page_size), np.int64), np.empty((len(action), 2 * n_tasks), np.float32)
+        pairs = np.triu_indices(n_tasks)
+        rows = np.empty((len(action), self.page_size), np.int64)
+        shown = np.empty((len(action), 2 * n_tasks + len(pairs[0])), np.float32)
         for start in range(0, len(action), self.chunk):
             part = slice(start, start + self.chunk)
             offered = np.asarray(scores[part], np.float32)  # (c, N, T)
             rows[part] = top_rows(self.fuse(action[part], offered), self.page_size)
             picked = np.take_along_axis(offered, rows[part][:, :, None], 1) * self.scale  # (c, k, T)
-            shown[part, :n_tasks] = picked.mean(1)
-            shown[part, n_tasks:] = np.log(np.maximum(picked, 0) + _FLOOR).mean(1)
+            logs = np.log(np.maximum(picked, 0) + _FLOOR)
+            products = logs.transpose(0, 2, 1) @ logs / self.page_size  # (c, T, T)
+            shown[part] = np.concatenate([picked.mean(1), logs.mean(1), products[:, pairs[0], pairs[1]]], axis=1)
         return rows, shown
 
 
