@@ -1,8 +1,8 @@
 """Off-policy estimates against the simulator's truth: does the estimator named beforehand rank policies, and hold its intervals?
 
 Named beforehand: `fqe`, fitted Q on the slate's features (`fusion.ope.features.SlateFeatures`). Features, ridge and the width of
-its intervals were chosen on worlds 100 to 103; judged once on world 41 with three logs of 20,000 sessions. (World 31 was judged
-before these features and is seen.)
+its intervals were chosen on worlds 100 to 103; to be judged once on world 41 with three logs of 20,000 sessions. (World 31 was
+judged with earlier features and is seen.)
 """
 
 from __future__ import annotations
