@@ -20,7 +20,7 @@ from ranker.config import TrainConfig
 from ranker.encoder import Encoder, open_lists
 from ranker.features import FeatureSpec
 from ranker.targets import Scale
-from ranker.train import Trained, fit, fit_scales
+from ranker.train import Trained, Watch, fit, fit_scales
 from ranker.vocabulary import Vocabulary, as_keys
 
 CHUNK = 262_144  # rows held and shuffled at once
@@ -142,6 +142,7 @@ def train_stream(
     seed: int = 0,
     checkpoints: str | Path | None = None,
     chunk: int = CHUNK,
+    watch: Watch | None = None,
     progress: bool = True,
 ) -> Trained:
     """`train` for a file that does not fit into memory; the validation rows do.
@@ -149,6 +150,7 @@ def train_stream(
     Args:
         path: A Parquet file, or a folder of them, of earlier rows only.
         chunk: Rows shuffled at once; memory grows with it.
+        watch: As for `train`.
     """
     config = config or TrainConfig()
     spaces = [task.sample_space for task in spec.tasks if task.sample_space]
@@ -167,6 +169,7 @@ def train_stream(
         options=options,
         seed=seed,
         checkpoints=checkpoints,
+        watch=watch,
         fingerprint=rows.fingerprint(),
         progress=progress,
     )

@@ -93,8 +93,8 @@ def run(args: argparse.Namespace) -> str:
         raise ConfigError("--workers spreads one training; compare with --models, --balance and --seeds in one process")
     torch.set_num_threads(args.threads)
     if args.stream:
-        if args.start or several or spread(args) or args.tensorboard:
-            raise ConfigError("--stream trains one ranker alone; leave --from, comparisons, --workers and --tensorboard out")
+        if args.start or several or spread(args):
+            raise ConfigError("--stream trains one ranker alone; leave --from, comparisons and --workers out")
         return publish_one(args, *train_streamed(args, config_of(args, TrainConfig(), balances), options))
     recipe = load(args)
     config = config_of(args, recipe.config, balances)
@@ -117,16 +117,15 @@ def publish_one(args: argparse.Namespace, trained: Trained, valid: LoggedDataset
 
 def train_one(args: argparse.Namespace, recipe: Recipe, config: TrainConfig, options: Mapping[str, Any]) -> Trained:
     """In this process, or in Ray workers."""
-    scalars = args.tensorboard or (Path(args.checkpoints) / "tensorboard" if args.checkpoints else None)
     if args.start:
         return go_on(args, recipe, options)
     rows: dict[str, Any] = {"train": recipe.train, "valid": recipe.valid}
     common: dict[str, Any] = {"config": config, "options": options, "seed": args.seed, "checkpoints": args.checkpoints}
     if not spread(args):
-        return train(recipe.spec, args.model, **rows, **common, watch=Scalars(scalars) if scalars else None)
+        return train(recipe.spec, args.model, **rows, **common, watch=scalars_of(args))
     from ranker.distributed import train_workers  # here: Ray takes seconds to import
 
-    workers = {"n_workers": args.workers, "address": args.address, "threads": args.threads, "tensorboard": scalars}
+    workers = {"n_workers": args.workers, "address": args.address, "threads": args.threads, "tensorboard": scalars_folder(args)}
     return train_workers(recipe.spec, args.model, **rows, **common, **workers)
 
 
@@ -144,8 +143,21 @@ def train_streamed(args: argparse.Namespace, config: TrainConfig, options: Mappi
         options=options,
         seed=args.seed,
         checkpoints=args.checkpoints,
+        watch=scalars_of(args),
     )
     return trained, valid
+
+
+def scalars_of(args: argparse.Namespace) -> Scalars | None:
+    """TensorBoard's scalars, where a folder is named or checkpoints have one."""
+    folder = scalars_folder(args)
+    return Scalars(folder) if folder else None
+
+
+def scalars_folder(args: argparse.Namespace) -> str | Path | None:
+    """Where scalars go."""
+    folder: str | Path | None = args.tensorboard or (Path(args.checkpoints) / "tensorboard" if args.checkpoints else None)
+    return folder
 
 
 def go_on(args: argparse.Namespace, recipe: Recipe, options: Mapping[str, Any]) -> Trained:

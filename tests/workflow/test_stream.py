@@ -38,7 +38,7 @@ def arguments(data: Path, *more: str) -> list[str]:
 
 
 def test_a_folder_of_files_is_streamed_and_the_last_rows_judge(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments(data, "--report", str(data / "report"))) == 0
+    assert main(arguments(data, "--report", str(data / "report"), "--tensorboard", str(data / "scalars"))) == 0
     assert "ranker/ranker/v1: mmoe of" in capsys.readouterr().out
     valid = LoggedDataset.from_parquet(data / "valid.parquet")
     spec = FeatureSpec.load(data / "spec.yaml")
@@ -46,6 +46,7 @@ def test_a_folder_of_files_is_streamed_and_the_last_rows_judge(data: Path, capsy
     made = Predictor.load(ArtefactStore(data / "artefacts").load("ranker", "ranker"))
     np.testing.assert_allclose(made.predict(valid)["click"], again.predictor.predict(valid)["click"], atol=1e-6)
     assert (data / "report" / "report.html").is_file()
+    assert list((data / "scalars").rglob("events.out.tfevents.*"))
 
 
 @pytest.mark.parametrize(
