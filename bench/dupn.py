@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from bench.bootstrap import Resampled, UserBootstrap, mean_of
 from bench.harness import Bench, Cell, data_folder
-from bench.quality_runs import Outcome, Prepared, Setting, averaged, run
+from bench.quality_runs import Outcome, Prepared, Setting, averaged, finished, run
 from core.arrays import Floats
 from core.tasks import TaskSet, TaskSpec
 from ranker.features import FeatureSpec
@@ -61,6 +61,7 @@ class Plan:
     work: Path
     boot: UserBootstrap
     progress: bool
+    only_finished: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, object]:
@@ -76,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
         work = Path(bench.args.work or temporary) / ("quick" if bench.quick else "full")
         work.mkdir(parents=True, exist_ok=True)
         boot = UserBootstrap(recipe.test["user_id"], n_draws=200 if bench.quick else 1000, seed=0)
-        plan = Plan(range(bench.args.seeds or (1 if bench.quick else 3)), work, boot, not bench.args.no_progress)
+        seeds = range(bench.args.seeds or (1 if bench.quick else 3))
+        plan = Plan(seeds, work, boot, not bench.args.no_progress, bench.args.finished)
         for name, study in STUDIES.items():
             if name in bench.args.studies:
                 study(bench, plan, recipe)
@@ -104,9 +106,14 @@ def variant_study(bench: Bench, plan: Plan, recipe: Recipe) -> None:
     pairs = [(seed, name) for seed in plan.seeds for name in MODELS]
     for seed, name in tqdm(pairs, desc="variants", disable=not plan.progress, unit="run"):
         model, options = MODELS[name]
-        prepare = partial(word2vec, data.encoder, four.train, seed=seed) if name == "dupn w2v" else None
         setting = Setting(CONFIG, options)
-        runs[name].append(run(data, TASKS, model, seed, setting, plan.work, prepare=prepare, progress=plan.progress))
+        outcome = finished(data, TASKS, model, seed, setting, plan.work)
+        if outcome is None and not plan.only_finished:
+            prepare = partial(word2vec, data.encoder, four.train, seed=seed) if name == "dupn w2v" else None
+            outcome = run(data, TASKS, model, seed, setting, plan.work, prepare=prepare, progress=plan.progress)
+        if outcome is not None:
+            runs[name].append(outcome)
+    runs = {name: outcomes for name, outcomes in runs.items() if outcomes}
     aucs = {name: _aucs(plan, recipe, outcomes, TASKS) for name, outcomes in runs.items()}
     rows: list[list[Cell]] = [
         [name, *(a.value for a in found), mean_of(found).value, _spread(runs[name]), _seconds(runs[name])]
@@ -115,7 +122,7 @@ def variant_study(bench: Bench, plan: Plan, recipe: Recipe) -> None:
     title = f"KuaiRand by sequences, {len(recipe.test):,} judged rows, {len(plan.seeds)} seeds: AUC of the averaged predictions"
     bench.table(["model", *TASKS, "mean", "std on 05-03", "seconds"], rows, title=title)
     rows = []
-    for ours, theirs in PAIRS:
+    for ours, theirs in (pair for pair in PAIRS if set(pair) <= set(aucs)):
         gain = mean_of([a - b for a, b in zip(aucs[ours], aucs[theirs], strict=True)])
         rows.append([f"{ours} over {theirs}", gain.value, *gain.interval()])
         bench.figure(f"{ours}_vs_{theirs}_low".replace("dupn ", ""), gain.interval()[0])
@@ -219,6 +226,7 @@ def _seconds(outcomes: Sequence[Outcome]) -> float:
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", help="folder that keeps finished runs, so that a killed study goes on; a temporary one else")
     parser.add_argument("--studies", nargs="+", choices=list(STUDIES), default=list(STUDIES), help="which; all by default")
+    parser.add_argument("--finished", action="store_true", help="variants: train nothing more, compare what --work holds")
     parser.add_argument("--seeds", type=int, help="how many seeds; 3, or 1 with --quick")
     parser.add_argument("--no-progress", action="store_true", help="no progress bars")
 

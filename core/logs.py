@@ -99,7 +99,7 @@ class LoggedDataset:
             digest.update(f"{name}:{column.dtype.kind}:{len(column)};".encode())
             if column.dtype.kind in "OUST":
                 for value in column:
-                    part = value.tobytes() if isinstance(value, np.ndarray) else str(value).encode()
+                    part = _bytes(value)
                     digest.update(len(part).to_bytes(8, "little") + part)
             else:
                 digest.update(np.ascontiguousarray(column).tobytes())
@@ -138,6 +138,13 @@ class LoggedDataset:
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{str(source)!r} is not readable Parquet: {error}") from error
         return cls.from_arrow(pa.concat_tables(tables, promote_options="default"))
+
+
+def _bytes(value: Any) -> bytes:
+    """One entry's value as bytes, the same in every process."""
+    if not isinstance(value, np.ndarray):
+        return str(value).encode()
+    return repr(value.tolist()).encode() if value.dtype.kind == "O" else value.tobytes()  # an object array's bytes are addresses
 
 
 def _to_arrow(column: AnyArray) -> pa.Array:

@@ -36,6 +36,16 @@ def test_parquet_keeps_every_kind_of_column(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["log.parquet"]
 
 
+def test_fingerprint_is_of_the_values_not_of_where_they_lie() -> None:
+    def lists(*words: str) -> LoggedDataset:
+        column = np.empty(2, object)
+        column[:] = [np.array(["".join(list(word)) for word in words], object), np.array([], object)]
+        return LoggedDataset({"past": column})
+
+    assert lists("like", "click").fingerprint() == lists("like", "click").fingerprint()
+    assert lists("like", "click").fingerprint() != lists("like", "long").fingerprint()
+
+
 def test_fingerprint_sees_one_changed_value() -> None:
     log = example()
     assert log.with_columns({"item_id": np.array([1, 2, 4])}).fingerprint() != log.fingerprint()
