@@ -1,7 +1,7 @@
 """Off-policy estimates against the simulator's truth: does the estimator named beforehand rank policies, and hold its intervals?
 
 Named beforehand: `fqe`, fitted Q on the slate's features (`fusion.ope.features.SlateFeatures`). Features, ridge and the width of
-its intervals were chosen on worlds 100 to 103; to be judged once on world 41 with three logs of 20,000 sessions. (World 31 was
+its intervals were chosen on worlds 100 to 103; judged once on world 41 with three logs of 20,000 sessions. (World 31 was
 judged with earlier features and is seen.)
 """
 
@@ -92,12 +92,14 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
     _others(bench, asked[logs[0]], targets, judged)
     scores = [_score(estimates, judged) for estimates in found.values()]
     values = np.array([[estimate.value for estimate in estimates] for estimates in found.values()])
-    covered = [_covered(estimates, judged.truth)[judged.near] for estimates in found.values()]
+    inside = judged.near & np.isfinite(values).all(0)  # the log carries an estimate: inside its support
+    covered = [_covered(estimates, judged.truth)[inside] for estimates in found.values()]
     bench.figure("spearman", float(np.mean([score.spearman for score in scores])))
-    bench.figure("spearman_low", _spearman_low(judged.truth[judged.near], values[:, judged.near]))
+    bench.figure("spearman_low", _spearman_low(judged.truth[inside], values[:, inside]))
     bench.figure("coverage", float(np.mean(covered)))
     bench.figure("regret_at_1", float(np.mean([score.regret for score in scores])))
-    bench.figure("n_policies", near)
+    bench.figure("n_policies", int(inside.sum()))
+    bench.figure("n_refused", near - int(inside.sum()))
     bench.figure("truth_error", float(judged.error[judged.near].mean()))
     error = _golden()
     bench.figure("golden_max_error", error)
