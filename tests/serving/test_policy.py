@@ -77,6 +77,8 @@ def test_a_broken_policy_costs_nobody_a_page() -> None:
     assert isinstance(policy, PolicyStrategy)
     with torch.no_grad():
         next(policy.network.parameters()).fill_(float("nan"))
+    broken = PolicyStrategy(policy.formula, policy.ranges, policy.state, policy.network, policy.fallback)
+    made.use(replace(made.release, strategies={**made.release.strategies, "policy": broken}))
     slate = made.rank(ask("1", step=1))
     assert (slate.strategy, slate.degraded) == ("by_click", "policy:DataError")
     assert slate.items.tolist() == [900, 100]

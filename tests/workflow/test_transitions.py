@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from core.arrays import Floats32
 from core.artefacts import Artefact, ArtefactStore
@@ -61,6 +62,7 @@ def serve(world: World, folder: Path, exploration: Exploration | None) -> Logged
     """Let a few users live through two days with an in-process service and a real store."""
     spec, _ = state_of(world, TASKS)
     formula = weighted_sum_of(dict.fromkeys(TASKS, 1.0))
+    torch.manual_seed(0)
     net = build({"kind": "actor", "n_obs": len(spec), "n_params": 3, "hidden": []})
     ranges = {f"w_{task}": (0.0, float(world.unit[world.tasks.names.index(task)])) for task in TASKS}
     policy = PolicyStrategy(formula, ranges, spec, net, {name: high / 2 for name, (_, high) in ranges.items()}, exploration)
