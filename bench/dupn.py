@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
                 study(bench, plan, recipe)
             else:
                 bench.note(name, "not run")
-        return bench.finish()
+        return bench.finish(partial=len(bench.args.studies) < len(STUDIES))
 
 
 def plain_recipe(folder: Path, *, every: int = 1) -> Recipe:
