@@ -6,7 +6,12 @@ Differences are paired by seed, where a seed makes a new world, with Student 95 
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,7 +54,7 @@ FIGURES = (
 
 def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     """Run the five studies."""
-    bench = Bench("ranker_truth", FIGURES, argv=argv)
+    bench = Bench("ranker_truth", FIGURES, argv=argv, arguments=_arguments)
     torch.set_num_threads(1)
     seeds = range(2 if bench.quick else 5)
     correlation_study(bench, seeds)
@@ -69,7 +74,7 @@ def correlation_study(bench: Bench, seeds: Sequence[int]) -> None:
         for seed in tqdm(seeds, desc=f"correlation {p:g}", leave=False):
             world = correlated(n, p, np.random.default_rng(seed))
             for name, (model, options) in CORRELATION_MODELS.items():
-                made = _train(world, world.spec, model, options, seed, epochs, learning_rate=2e-3, towers=(8,))
+                made = _train(bench, world, world.spec, model, options, seed, epochs, learning_rate=2e-3, towers=(8,))
                 test = slice(int(n * 0.8), n)
                 predicted = made.predictor.predict(world.log.take(np.arange(n)[test]))
                 errors = [np.mean((predicted[task] - world.truth[task][test]) ** 2) for task in world.spec.tasks.names]
@@ -93,7 +98,7 @@ def tower_study(bench: Bench, seeds: Sequence[int]) -> None:
             world = correlated(n, 0.5, np.random.default_rng(seed))
             test = slice(int(n * 0.8), n)
             for size in TOWERS:
-                made = _train(world, world.spec, model, options, seed, epochs, learning_rate=2e-3, towers=size)
+                made = _train(bench, world, world.spec, model, options, seed, epochs, learning_rate=2e-3, towers=size)
                 predicted = made.predictor.predict(world.log.take(np.arange(n)[test]))
                 errors = [np.mean((predicted[task] - world.truth[task][test]) ** 2) for task in world.spec.tasks.names]
                 found[size].append(float(np.mean(errors)))
@@ -123,7 +128,7 @@ def funnel_study(bench: Bench, seeds: Sequence[int]) -> None:
                 ("escm2 ips", world.spec, "escm2", {"estimator": "ips"}),
                 ("escm2 dr", world.spec, "escm2", {"estimator": "dr"}),
             ):
-                made = _train(world, spec, model, {"hidden": (64, 32), **options}, seed, epochs, learning_rate=1e-3)
+                made = _train(bench, world, spec, model, {"hidden": (64, 32), **options}, seed, epochs, learning_rate=1e-3)
                 test = np.arange(int(n * 0.8), n)
                 predicted = made.predictor.predict(world.log.take(test))
                 cvr = predicted["buy"] if name == "clicks only" else predicted["buy"] / np.maximum(predicted["click"], 1e-7)
@@ -150,6 +155,7 @@ def scenario_study(bench: Bench, seeds: Sequence[int]) -> None:
         for value in (0, 1):
             own = world.log.take(world.log["scenario"] == value)
             made = _train(
+                bench,
                 Truth(own, world.spec, {}),
                 world.spec,
                 "mmoe",
@@ -164,7 +170,7 @@ def scenario_study(bench: Bench, seeds: Sequence[int]) -> None:
                 apart[task][mine] = predicted
         aucs.setdefault("mmoe, apart", []).append(_by_scenario(apart, world, test))
         for model in SCENARIO_MODELS:
-            made = _train(world, world.spec, model, {}, seed, epochs, learning_rate=3e-3)
+            made = _train(bench, world, world.spec, model, {}, seed, epochs, learning_rate=3e-3)
             aucs.setdefault(f"{model}, together", []).append(_by_scenario(made.predictor.predict(judged), world, test))
     rows: list[list[Cell]] = []
     ours = [float(np.mean(v)) for v in aucs["aesm2, together"]]
@@ -192,7 +198,7 @@ def behaviour_study(bench: Bench, seeds: Sequence[int]) -> None:
             if variant:
                 options["variant"] = variant
             made = _train(
-                world, world.spec, model, options, seed, epochs, learning_rate=3e-3, batch_size=128, embedding_rate=2e-2
+                bench, world, world.spec, model, options, seed, epochs, learning_rate=3e-3, batch_size=128, embedding_rate=2e-2
             )
             found.setdefault(name, []).append(auc(label, made.predictor.predict(world.log.take(test))["click"]))
         found.setdefault("the truth", []).append(auc(label, world.truth["click"][test]))
@@ -227,6 +233,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float
 
 
 def _train(
+    bench: Bench,
     world: Truth,
     spec: FeatureSpec,
     model: str,
@@ -240,7 +247,10 @@ def _train(
     embedding_rate: float | None = None,
     limit: int | None = None,
 ) -> Trained:
-    """The first 64 % of the rows train, the next 16 % choose the epoch; `limit` gives the number of both together."""
+    """The first 64 % of the rows train, the next 16 % choose the epoch; `limit` gives the number of both together.
+
+    With `--work` each run keeps its checkpoint there, and one that is done is read instead of trained again.
+    """
     both = int(len(world.log) * 0.8) if limit is None else limit
     cut = int(both * 0.8)
     config = TrainConfig(
@@ -253,14 +263,20 @@ def _train(
         precision="float32",
     )
     given = dict(options) if model in ("wide", "dssm") else {"towers": towers, **options}
+    rows = world.rows(0, cut)
+    kept: Path | None = None
+    if bench.args.work:
+        run = [model, given, seed, asdict(config), spec.to_json(), rows.fingerprint()]
+        kept = Path(bench.args.work) / hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
     return train(
         spec,
         model,
-        train=world.rows(0, cut),
+        train=rows,
         valid=world.rows(cut, both),
         config=config,
         options=given,
         seed=seed,
+        checkpoints=kept,
         progress=False,
     )
 
@@ -272,6 +288,10 @@ def _by_scenario(predictions: Mapping[str, Any], world: Truth, rows: Any) -> lis
         mine = scenario == value
         found += [auc(world.log[task][rows][mine] > 0, np.asarray(predictions[task])[mine]) for task in world.spec.tasks.names]
     return found
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--work", help="folder that keeps every run's checkpoint, so that a killed bench goes on there")
 
 
 if __name__ == "__main__":

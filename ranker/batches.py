@@ -117,10 +117,7 @@ class MemoryBatches:
     def epoch(self, seed: int, batch_size: int) -> Iterator[Batch]:
         """Shuffled batches; the last one may be smaller."""
         generator = torch.Generator().manual_seed(seed)
-        if self.rows.group is None:
-            order = torch.randperm(self.n_rows, generator=generator)
-        else:  # whole groups are shuffled, and stay together
-            order = torch.randperm(int(self.rows.group.max()) + 1, generator=generator)[self.rows.group].argsort(stable=True)
+        order = shuffled(self.rows, generator)
         for start in range(0, self.n_rows, batch_size):
             yield dropped(self.rows.take(order[start : start + batch_size]), self.drop, generator)
 
@@ -145,7 +142,7 @@ class ShardBatches:
         """This worker's piece of every batch; pieces differ by at most one row."""
         n, steps = len(self.rows), self.steps(batch_size)
         generator = torch.Generator().manual_seed(seed + 7_919 * self.rank)
-        order = torch.randperm(n, generator=generator)
+        order = shuffled(self.rows, generator)
         for step in range(steps):
             yield dropped(self.rows.take(order[step * n // steps : (step + 1) * n // steps]), self.drop, generator)
 
@@ -181,6 +178,13 @@ class AlternatingBatches:
             yield next(streams[turn])
 
 
+def shuffled(rows: Batch, generator: torch.Generator) -> Tensor:
+    """An order of the rows `(n,)`; where they have groups, whole groups are shuffled and stay together."""
+    if rows.group is None:
+        return torch.randperm(len(rows), generator=generator)
+    return torch.randperm(int(rows.group.max()) + 1, generator=generator)[rows.group].argsort(stable=True)
+
+
 def dropping(layout: Layout) -> tuple[Tensor, Tensor] | None:
     """Chance and unknown row of each id column, when some feature declares `drop`."""
     features = [layout.sparse[side][at] for side, at in id_order(layout)]
@@ -200,11 +204,13 @@ def dropped(batch: Batch, drop: tuple[Tensor, Tensor] | None, generator: torch.G
 
 
 def concatenated(parts: Sequence[Batch]) -> Batch:
-    """Batches one after another, without groups."""
+    """Batches one after another; with groups where all have them."""
+    groups = [part.group for part in parts if part.group is not None]
     return Batch(
         torch.cat([part.ids for part in parts]),
         torch.cat([part.dense for part in parts]),
         {name: torch.cat([part.lists[name] for part in parts]) for name in parts[0].lists},
         torch.cat([part.values for part in parts]),
         torch.cat([part.weights for part in parts]),
+        torch.cat(groups) if len(groups) == len(parts) else None,
     )

@@ -24,17 +24,17 @@ from core.errors import ConfigError
 from core.events import SCORE
 from core.logs import LoggedDataset
 from ranker import models
-from ranker.batches import ShardBatches, concatenated, dropping, pack
+from ranker.batches import concatenated, dropping, pack
 from ranker.config import TrainConfig
 from ranker.encoder import Encoder
 from ranker.features import FeatureSpec
 from ranker.predictor import CHUNK, Predictor
 from ranker.scalars import Scalars
+from ranker.shares import MARK, Shares, worker_batches
 from ranker.targets import Scale, require_both_classes
 from ranker.team import ALONE, Team
-from ranker.train import Trained, fit, fit_scales
+from ranker.train import Trained, check_alternation, fit, fit_scales
 
-BALANCES = ("fixed", "decay")  # the others compare gradients or losses, of which a worker sees its own part only
 FILE = "trained.pt"
 START_S = "600"  # a busy machine imports torch in more than the minute that Ray Train waits for its workers
 
@@ -53,7 +53,7 @@ class Job:
     checkpoints: str | None
     tensorboard: str | None
     fingerprint: str
-    n_rows: int
+    totals: tuple[int, ...]
     threads: int
 
 
@@ -74,7 +74,8 @@ def train_workers(
 ) -> Trained:
     """`ranker.train.train` in workers: each step all of them together take one batch of `config.batch_size`.
 
-    Losses are sums over all workers' rows and gradients are summed, so the model is that of one process on the same batches.
+    Losses are sums over all workers' rows and gradients are summed, and what a balance compares are these sums, so the model is
+    that of one process on the same batches. Rows that a ranking term compares are with one worker (`ranker.shares`).
 
     Args:
         n_workers: How many; each holds its share of the encoded rows.
@@ -83,17 +84,16 @@ def train_workers(
         threads: torch threads of each worker.
 
     Raises:
-        ConfigError: The settings need something that no worker sees alone.
+        ConfigError: A setting is unknown or does not go with another, or some worker would have no rows.
     """
     config = config or TrainConfig()
     if n_workers < 1:
         raise ConfigError(f"{n_workers} workers must be at least 1")
-    if config.balance not in BALANCES or config.ranking or config.alternate:
-        what = f"balance {config.balance!r}" if config.balance not in BALANCES else "ranking" if config.ranking else "alternate"
-        raise ConfigError(f"training setting {what} does not work over workers; train in one process, or leave it out")
+    check_alternation(config)
     for part, log in (("train", train), ("valid", valid)):
         require_both_classes(log.require(spec.columns()), spec.tasks, part)
     encoder = Encoder.fit(spec, train)
+    shares = Shares.of(train, spec.tasks, config, n_workers)
     job = Job(
         model,
         encoder,
@@ -105,14 +105,14 @@ def train_workers(
         str(Path(checkpoints).absolute()) if checkpoints else None,
         str(Path(tensorboard).absolute()) if tensorboard else None,
         train.fingerprint(),
-        len(train),
+        shares.totals,
         threads,
     )
     network = models.make(model, encoder.layout, spec.tasks, job.options)
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_S)
     with cluster(n_workers, address), tempfile.TemporaryDirectory() as scratch:
-        rows = ray.data.from_arrow(_needed(train, spec).to_arrow())
-        shards = rows.split_at_indices([len(train) * at // n_workers for at in range(1, n_workers)])
+        needed = _needed(train, spec) if shares.mark is None else _needed(train, spec).with_columns({MARK: shares.mark})
+        shards = ray.data.from_arrow(needed.take(shares.order).to_arrow()).split_at_indices(list(shares.cuts))
         trainer = TorchTrainer(
             _work,
             train_loop_config={"job": job, "shards": shards},
@@ -152,10 +152,11 @@ def _work(told: Mapping[str, Any]) -> None:
     rank, size = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(job.threads)
     shard = told["shards"][rank]
-    tables = shard.iter_batches(batch_size=CHUNK * 4, batch_format="pyarrow")
-    rows = concatenated([pack(job.encoder, LoggedDataset.from_arrow(table), job.scales) for table in tables])
+    tables = [LoggedDataset.from_arrow(table) for table in shard.iter_batches(batch_size=CHUNK * 4, batch_format="pyarrow")]
+    rows = concatenated([pack(job.encoder, table, job.scales) for table in tables])
+    mark = torch.from_numpy(np.concatenate([table[MARK] for table in tables])) if MARK in tables[0] else None
     trained = fit(
-        ShardBatches(rows, dropping(job.encoder.layout), n_total=job.n_rows, rank=rank),
+        worker_batches(rows, mark, job.totals, job.config, dropping(job.encoder.layout), rank),
         job.encoder,
         pack(job.encoder, job.valid, job.scales),
         job.valid,

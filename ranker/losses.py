@@ -27,7 +27,7 @@ class TaskLosses:
     def __init__(self, tasks: TaskSet, regression: str = "mse", total: Callable[[Tensor], Tensor] | None = None) -> None:
         if regression not in REGRESSION:
             raise ConfigError(f"regression loss {regression!r} is not one of {', '.join(REGRESSION)}")
-        self.tasks, self.regression, self.total = tasks, regression, total or _as_it_is
+        self.tasks, self.regression, self.total = tasks, regression, total or as_it_is
         self.scored = [at for at, task in enumerate(tasks) if task.name in tasks.scored]
         self.binary = [at for at, name in enumerate(tasks.scored) if tasks[name].kind == "binary"]
         self.numbers = [at for at, name in enumerate(tasks.scored) if tasks[name].kind == "regression"]
@@ -70,5 +70,6 @@ class TaskLosses:
         return loss(prediction, target, reduction="none")
 
 
-def _as_it_is(weight: Tensor) -> Tensor:
+def as_it_is(weight: Tensor) -> Tensor:
+    """What one worker's batch holds is all there is."""
     return weight

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.errors import ConfigError
+from ranker.losses import as_it_is
 
 KINDS = ("pairwise", "listwise")
 
@@ -23,12 +24,19 @@ class RankingLoss:
     Args:
         settings: `kind`, `group` (a column), `strength` (.1), `tasks` (all scored ones).
         scored: Scored tasks in the order of the logits; `names` are all tasks, in the order of targets.
+        total: Makes counts `(S,)` of this batch those of all workers' batches, as in `ranker.losses`; a group is with one worker.
 
     Raises:
         ConfigError: A setting is unknown or outside its values.
     """
 
-    def __init__(self, settings: Mapping[str, Any], scored: tuple[str, ...], names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        scored: tuple[str, ...],
+        names: tuple[str, ...],
+        total: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         known = ("kind", "group", "strength", "tasks")
         unknown = sorted(set(settings) - set(known))
         if unknown:
@@ -46,6 +54,7 @@ class RankingLoss:
         for task in tasks:
             if task not in scored:
                 raise ConfigError(f"ranking of task {task!r}: it has no score; tasks with one are {', '.join(scored)}")
+        self.total = total or as_it_is
         self.columns = torch.tensor([scored.index(task) for task in tasks])
         self.targets = torch.tensor([names.index(task) for task in tasks])
 
@@ -53,29 +62,32 @@ class RankingLoss:
         """The term, from logits `(B, S)`, targets and weights `(B, K)` and groups `(B,)`; 0 where nothing can be compared."""
         s, y, w = logits[:, self.columns], values[:, self.targets], (weights[:, self.targets] > 0).float()
         loss = pairwise if self.kind == "pairwise" else listwise
-        return self.strength * loss(s, y, w, group).sum()
+        above, below = loss(s, y, w, group)
+        return self.strength * (above / self.total(below).clamp(min=1)).sum()
 
 
-def pairwise(s: Tensor, y: Tensor, w: Tensor, group: Tensor) -> Tensor:
-    """RankNet's loss of each task `(S,)`, from scores, labels and masks `(B, S)`.
+def pairwise(s: Tensor, y: Tensor, w: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+    """RankNet's losses summed over pairs, and how many pairs, of each task `(S,)`; from scores, labels and masks `(B, S)`.
 
     >>> s, y = torch.tensor([[0.0], [0.0]]), torch.tensor([[1.0], [0.0]])
-    >>> round(pairwise(s, y, torch.ones(2, 1), torch.zeros(2)).item(), 4)
-    0.6931
+    >>> loss, n = pairwise(s, y, torch.ones(2, 1), torch.zeros(2))
+    >>> round(loss.item(), 4), n.item()
+    (0.6931, 1.0)
     """
     i, j = torch.nonzero(torch.triu(group[:, None] == group[None], 1), as_tuple=True)  # pairs within a group, each once
     gap = y[i] - y[j]  # (P, S)
     counted = w[i] * w[j] * (gap != 0)
     loss = F.softplus(-torch.sign(gap) * (s[i] - s[j])) * counted
-    return loss.sum(0) / counted.sum(0).clamp(min=1)
+    return loss.sum(0), counted.sum(0)
 
 
-def listwise(s: Tensor, y: Tensor, w: Tensor, group: Tensor) -> Tensor:
-    """ListNet's loss of each task `(S,)`, over groups that hold something positive.
+def listwise(s: Tensor, y: Tensor, w: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+    """ListNet's losses summed over groups that hold something positive, and how many groups, of each task `(S,)`.
 
     >>> s, y = torch.tensor([[0.0], [0.0]]), torch.tensor([[1.0], [0.0]])
-    >>> round(listwise(s, y, torch.ones(2, 1), torch.zeros(2)).item(), 4)
-    0.6931
+    >>> loss, n = listwise(s, y, torch.ones(2, 1), torch.zeros(2))
+    >>> round(loss.item(), 4), n.item()
+    (0.6931, 1.0)
     """
     index = torch.unique(group, return_inverse=True)[1]  # (B,)
     n = int(index.max()) + 1 if len(index) else 0
@@ -87,4 +99,4 @@ def listwise(s: Tensor, y: Tensor, w: Tensor, group: Tensor) -> Tensor:
     gain = y.clamp(min=0) * w
     mass = s.new_zeros(n, s.shape[1]).scatter_add(0, place, gain)  # (G, S)
     share = gain / mass.gather(0, place).clamp(min=1e-12)
-    return -(share * log_p).sum(0) / (mass > 0).sum(0).clamp(min=1)
+    return -(share * log_p).sum(0), (mass > 0).sum(0).to(s.dtype)

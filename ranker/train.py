@@ -119,7 +119,7 @@ def train(
     drop = dropping(encoder.layout)
     source: BatchSource
     if config.alternate:
-        _check_alternation(config)
+        check_alternation(config)
         source = AlternatingBatches.by(train[config.alternate], rows, drop)
     else:
         source = MemoryBatches(rows, drop)
@@ -178,11 +178,13 @@ def fit(
         network.load_state_dict(dict(weights))
     if prepare is not None:
         prepare(network)
-    balancer = balance.make(config.balance, encoder.spec.tasks, network, config.balance_options)
+    balancer = balance.make(config.balance, encoder.spec.tasks, network, config.balance_options, team)
     optimisers = make_optimisers(network, balancer.parameters(), config)
     average = Average(network, config.average)
     losses = TaskLosses(encoder.spec.tasks, config.regression, team.sum)
-    ranking = RankingLoss(config.ranking, encoder.spec.tasks.scored, encoder.spec.tasks.names) if config.ranking else None
+    ranking = (
+        RankingLoss(config.ranking, encoder.spec.tasks.scored, encoder.spec.tasks.names, team.sum) if config.ranking else None
+    )
     predictor = Predictor(model, options, encoder, network, scales)
     run = {
         "model": model,
@@ -222,10 +224,10 @@ def fit(
                 found = losses(outputs, batch.values, batch.weights)
                 for optimiser in optimisers:
                     optimiser.zero_grad(set_to_none=True)
-                extra = [outputs.aux, network.extra_loss(outputs, batch.values, batch.weights)]
+                own = (outputs.aux, network.extra_loss(outputs, batch.values, batch.weights))
+                present = [term / team.size for term in own if term is not None]
                 if ranking is not None and batch.group is not None:
-                    extra.append(ranking(outputs.logits, batch.values, batch.weights, batch.group))
-                present = [term / team.size for term in extra if term is not None]
+                    present.append(ranking(outputs.logits, batch.values, batch.weights, batch.group))
                 balancer.backward(found * factors, sum(present[1:], present[0]) if present else None)
                 team.sum_gradients(parameters)
                 for optimiser in optimisers:
@@ -303,13 +305,14 @@ def _judge(
     state["waited"] = int(np.floor(epoch - state["best"]["epoch"] + 1e-9))
 
 
-def _check_alternation(config: TrainConfig) -> None:
-    if config.balance in balance.TOGETHER:
+def check_alternation(config: TrainConfig) -> None:
+    """Raise ConfigError where tasks that take turns meet a setting that needs all of them in each batch."""
+    if config.alternate and config.balance in balance.TOGETHER:
         raise ConfigError(
             f"balance {config.balance!r} needs every task in each batch, which alternate = {config.alternate!r} does not give; "
             "mix the rows, or choose fixed, decay or a gradient aggregator"
         )
-    if config.ranking:
+    if config.alternate and config.ranking:
         raise ConfigError("training settings alternate and ranking do not go together; mix the rows, or leave ranking out")
 
 

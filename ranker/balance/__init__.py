@@ -16,6 +16,7 @@ from ranker.balance.gradnorm import GradNorm
 from ranker.balance.pareto import Pareto
 from ranker.balance.uncertainty import Uncertainty
 from ranker.models.base import MultiTaskModel
+from ranker.team import ALONE, Team
 
 BALANCERS: Mapping[str, Callable[..., Balancer]] = {
     "fixed": Fixed,
@@ -33,8 +34,10 @@ BALANCERS: Mapping[str, Callable[..., Balancer]] = {
 TOGETHER = ("uncertainty", "dwa", "gradnorm", "pareto")  # these compare the tasks' losses, so each batch must hold all tasks
 
 
-def make(name: str, tasks: TaskSet, model: MultiTaskModel, options: Mapping[str, Any] | None = None) -> Balancer:
-    """Build a balancer by name.
+def make(
+    name: str, tasks: TaskSet, model: MultiTaskModel, options: Mapping[str, Any] | None = None, team: Team = ALONE
+) -> Balancer:
+    """Build a balancer by name, for the workers of `team`.
 
     Raises:
         ConfigError: The name or an option is unknown.
@@ -42,9 +45,11 @@ def make(name: str, tasks: TaskSet, model: MultiTaskModel, options: Mapping[str,
     if name not in BALANCERS:
         raise ConfigError(f"unknown balance {name!r}; balances are {', '.join(BALANCERS)}")
     try:
-        return BALANCERS[name](tasks, model, **dict(options or {}))
+        balancer = BALANCERS[name](tasks, model, **dict(options or {}))
     except TypeError as error:
         raise ConfigError(f"balance {name!r}, options {sorted(options or {})}: {str(error).split('.')[-1]}") from error
+    balancer.team = team
+    return balancer
 
 
 __all__ = ["BALANCERS", "TOGETHER", "Balancer", "make"]

@@ -29,13 +29,14 @@ class Aggregated(Fixed):
     def backward(self, losses: Tensor, aux: Tensor | None) -> None:
         """The plain sum everywhere, then the shared layers' part replaced by the aggregated one."""
         gradients = task_gradients(losses, self.shared)  # (K, P)
-        reached = gradients.any(1)
+        everybody = self.team.sum(gradients)
+        reached = everybody.any(1)
         weight = torch.ones(len(losses))
         if reached.sum() > 1:
-            rows = gradients[reached]
+            rows = everybody[reached]
             weight[reached] = self.weighting(rows @ rows.T).float() * (len(rows) if self.mean else 1)
-        self.weight = weight
-        shift = (weight - 1) @ gradients  # what the sum must change by
+        self.weight = weight = self.team.sum(weight if self.team.rank == 0 else torch.zeros_like(weight))  # PCGrad draws an order
+        shift = (weight - 1) @ gradients  # what this worker's part of the sum must change by
         total = losses.sum()
         torch.autograd.backward(total if aux is None else total + aux)
         at = 0

@@ -6,9 +6,13 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from ranker.team import Team
+
 
 class Balancer(Protocol):
     """Called once a step, after the forward pass and before the optimiser's step."""
+
+    team: Team
 
     def backward(self, losses: Tensor, aux: Tensor | None) -> None:
         """Leave the gradients of the step on the parameters, from the tasks' losses `(K,)` and the architecture's own loss."""

@@ -27,7 +27,7 @@ class DWA(Fixed):
     def backward(self, losses: Tensor, aux: Tensor | None) -> None:
         """Backpropagate the weighted sum, and remember the losses."""
         super().backward(losses, aux)
-        self.total = self.total + losses.detach()
+        self.total = self.total + self.team.sum(losses.detach())
         self.n += 1
 
     def start_epoch(self, epoch: int) -> None:

@@ -11,10 +11,17 @@ from torch import Tensor, nn
 from core.errors import ConfigError
 from core.tasks import TaskSet
 from ranker.models.base import MultiTaskModel
+from ranker.team import ALONE, Team
 
 
 class Fixed:
-    """Constant weights, 1 unless given by task."""
+    """Constant weights, 1 unless given by task; the base of the others.
+
+    `team` are the workers of the run: losses and gradients that a balancer compares are sums over all of them, so that every
+    worker comes to the same weights.
+    """
+
+    team: Team = ALONE
 
     def __init__(self, tasks: TaskSet, model: MultiTaskModel, weights: Mapping[str, float] | None = None) -> None:
         given = dict(weights or {})

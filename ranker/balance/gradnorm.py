@@ -35,8 +35,8 @@ class GradNorm(Fixed):
 
     def backward(self, losses: Tensor, aux: Tensor | None) -> None:
         """Move the weights, then backpropagate the weighted sum."""
-        norms = task_gradients(losses, self.layer).norm(dim=1)  # (K,): |grad_W L_k|
-        now = losses.detach()
+        norms = self.team.sum(task_gradients(losses, self.layer)).norm(dim=1)  # (K,): |grad_W L_k|
+        now = self.team.sum(losses.detach())
         if self.first is None:
             self.first = now.clamp(min=1e-12)
         reached = norms > 0

@@ -42,7 +42,7 @@ class Pareto(Fixed):
 
     def backward(self, losses: Tensor, aux: Tensor | None) -> None:
         """Solve for the weights, then backpropagate the weighted sum."""
-        gradients = task_gradients(losses, self.shared)  # (K, P)
+        gradients = self.team.sum(task_gradients(losses, self.shared))  # (K, P)
         gram = (gradients @ gradients.T).double().numpy()
         self.weight = torch.from_numpy(len(losses) * pareto_weights(gram, self.bounds)).float()
         super().backward(losses, aux)

@@ -25,7 +25,8 @@ class Uncertainty(Fixed):
 
     def backward(self, losses: Tensor, aux: Tensor | None) -> None:
         """Backpropagate the negative log likelihood, to the network and to the variances."""
-        total = (self.scale * torch.exp(-self.log_variance) * losses + self.log_variance / 2).sum()
+        prior = self.log_variance / (2 * self.team.size)  # each worker's share: gradients are summed over them
+        total = (self.scale * torch.exp(-self.log_variance) * losses + prior).sum()
         torch.autograd.backward(total if aux is None else total + aux)
 
     def parameters(self) -> list[nn.Parameter]:

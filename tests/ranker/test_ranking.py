@@ -35,8 +35,10 @@ def test_terms_are_those_of_a_double_loop(seed: int) -> None:
             rows = (group == value) & (w[:, task] > 0)
             if y[rows, task].sum() > 0:
                 lists.append(-float((y[rows, task] / y[rows, task].sum() * torch.log_softmax(s[rows, task], 0)).sum()))
-        assert pairwise(s, y, w, group)[task].item() == pytest.approx(np.mean(pairs) if pairs else 0)
-        assert listwise(s, y, w, group)[task].item() == pytest.approx(np.mean(lists) if lists else 0)
+        for term, wanted in ((pairwise, pairs), (listwise, lists)):
+            total, count = term(s, y, w, group)
+            assert total[task].item() == pytest.approx(sum(wanted))
+            assert count[task].item() == len(wanted)
 
 
 @pytest.mark.parametrize("kind", ["pairwise", "listwise"])
