@@ -13,14 +13,23 @@ from ray.cluster_utils import Cluster
 from core.artefacts import ArtefactStore
 from core.errors import ConfigError
 from core.logs import LoggedDataset
-from ranker.batches import Batch, ShardBatches, concatenated, dropping, pack
+from ranker.batches import Batch, ShardBatches, pack
 from ranker.checks import TASKS, example_log, example_spec
 from ranker.distributed import cluster, score_workers, train_workers
 from ranker.encoder import Encoder
 from ranker.train import TrainConfig, fit, fit_scales
+from tests.ranker.together import Together, sources
 
 SPEC = example_spec(TASKS)
-CONFIG = TrainConfig(epochs=2, batch_size=50, learning_rate=0.01, patience=5, precision="float32")
+CONFIG = TrainConfig(
+    epochs=2,
+    batch_size=50,
+    learning_rate=0.01,
+    patience=5,
+    precision="float32",
+    balance="gradnorm",
+    ranking={"kind": "pairwise", "group": "user_id"},
+)
 TRAIN, VALID = example_log(401, 0), example_log(120, 1)
 
 
@@ -36,32 +45,15 @@ def address() -> Iterator[str]:
         nodes.shutdown()
 
 
-class Together:
-    """What two workers' batches are, in one process."""
-
-    def __init__(self, shards: list[ShardBatches]) -> None:
-        self.shards, self.n_rows = shards, shards[0].n_rows
-
-    def steps(self, batch_size: int) -> int:
-        return self.shards[0].steps(batch_size)
-
-    def epoch(self, seed: int, batch_size: int) -> Iterator[Batch]:
-        for parts in zip(*(shard.epoch(seed, batch_size) for shard in self.shards), strict=True):
-            yield concatenated(parts)
-
-
 @pytest.mark.timeout(1200)  # three processes import torch and Ray anew, which a busy machine makes last
 def test_two_workers_make_the_model_of_one_process(address: str, tmp_path: Path) -> None:
-    """Nine batches an epoch, two epochs, likes on clicked rows only: sums over both workers must be those over the batch."""
+    """Nine batches an epoch, likes on clicked rows only, rows of a user compared: both workers sum to one batch."""
     two = train_workers(
         SPEC, "mmoe", train=TRAIN, valid=VALID, n_workers=2, address=address, config=CONFIG, checkpoints=tmp_path / "shared"
     )
     encoder = Encoder.fit(SPEC, TRAIN)
     scales = fit_scales(TASKS, TRAIN, CONFIG)
-    rows, drop = pack(encoder, TRAIN, scales), dropping(encoder.layout)
-    cuts = [0, len(TRAIN) // 2, len(TRAIN)]
-    shards = [ShardBatches(rows.slice(cuts[rank], cuts[rank + 1]), drop, n_total=len(TRAIN), rank=rank) for rank in range(2)]
-    source = Together(shards)
+    source = Together(sources(SPEC, TASKS, TRAIN, CONFIG, 2))
     assert source.steps(50) == 9
     one = fit(source, encoder, pack(encoder, VALID, scales), VALID, model="mmoe", scales=scales, config=CONFIG, progress=False)
     for (name, p), q in zip(one.model.state_dict().items(), two.model.state_dict().values(), strict=True):

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,13 @@ from torch import distributed as dist
 
 from core.errors import ConfigError
 from ranker.balance import BALANCERS
-from ranker.batches import Batch, BatchSource, concatenated, pack
+from ranker.batches import BatchSource, pack
 from ranker.checks import TASKS, example_log, example_spec
 from ranker.encoder import Encoder
-from ranker.shares import Shares, worker_batches
+from ranker.shares import Shares
 from ranker.team import ALONE, Team
 from ranker.train import TrainConfig, Trained, fit, fit_scales
+from tests.ranker.together import Together, sources
 
 SPEC = example_spec(TASKS)
 TRAIN, VALID = example_log(120, 0), example_log(60, 1)
@@ -28,35 +28,6 @@ CASES = {
     **{kind: TrainConfig(ranking={"kind": kind, "group": "user_id"}, **SETTINGS) for kind in ("pairwise", "listwise")},  # type: ignore[arg-type]
     "alternate": TrainConfig(alternate="scenario", **SETTINGS),  # type: ignore[arg-type]
 }
-GROUPS_APART = 1_000  # a worker's groups are counted from 0; here the second worker's must not meet the first's
-
-
-def sources(config: TrainConfig) -> list[BatchSource]:
-    """What each of two workers would read."""
-    encoder = Encoder.fit(SPEC, TRAIN)
-    scales = fit_scales(TASKS, TRAIN, config)
-    shares = Shares.of(TRAIN, TASKS, config, 2)
-    found = []
-    for rank, mine in enumerate(np.split(shares.order, shares.cuts)):
-        mark = None if shares.mark is None else torch.from_numpy(shares.mark[mine])
-        found.append(worker_batches(pack(encoder, TRAIN.take(mine), scales), mark, shares.totals, config, None, rank))
-    return found
-
-
-class Together:
-    """What two workers' batches are, in one process."""
-
-    def __init__(self, parts: Sequence[BatchSource]) -> None:
-        self.parts, self.n_rows = parts, sum(part.n_rows for part in parts)
-
-    def steps(self, batch_size: int) -> int:
-        return self.parts[0].steps(batch_size)
-
-    def epoch(self, seed: int, batch_size: int) -> Iterator[Batch]:
-        for pieces in zip(*(part.epoch(seed, batch_size) for part in self.parts), strict=True):
-            for at, piece in enumerate(pieces):
-                piece.group = None if piece.group is None else piece.group + at * GROUPS_APART
-            yield concatenated(pieces)
 
 
 def trained(source: BatchSource, config: TrainConfig, team: Team = ALONE) -> Trained:
@@ -79,7 +50,7 @@ def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("case", CASES)
 def test_two_make_the_model_of_one(case: str, by_two: Path) -> None:
     config = CASES[case]
-    one = trained(Together(sources(config)), config)
+    one = trained(Together(sources(SPEC, TASKS, TRAIN, config, 2)), config)
     slack = 0.05 if case == "cagrad" else 1e-4  # the solver of cagrad's weights stops early, and says something else each time
     made = [torch.load(by_two / f"{case}.{rank}.pt", weights_only=True) for rank in range(2)]
     for name, wanted in one.model.state_dict().items():
@@ -125,7 +96,7 @@ def _work(folder: Path, rank: int) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2)
     for case, config in CASES.items():
-        made = trained(sources(config)[rank], config, Team.joined())
+        made = trained(sources(SPEC, TASKS, TRAIN, config, 2)[rank], config, Team.joined())
         torch.save(made.model.state_dict(), folder / f"{case}.{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
