@@ -1,4 +1,4 @@
-"""Batched layers: the experts of a level, or the towers of all tasks, run as one matmul, never as a Python loop."""
+"""Batched layers: the experts of a level, or all tasks' towers, as one matmul; wide ones block by block in training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from ranker.chain import chain, pays
 from ranker.inputs import InputLinear, Parts
 
 
@@ -32,13 +33,15 @@ class BatchedMLP(nn.Module):
     def __init__(self, n: int, n_in: int, hidden: Sequence[int], *, dropout: float = 0.0, norm: bool = False) -> None:
         super().__init__()
         widths = [n_in, *hidden]
-        self.n_out = widths[-1]
+        self.n_out, self.widest = widths[-1], max(hidden, default=0)
         self.layers = nn.ModuleList(BatchedLinear(n, a, b) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(BatchedNorm(n, width) for width in hidden) if norm else None
         self.dropout = nn.Dropout(dropout) if dropout else None
 
     def forward(self, h: Tensor) -> Tensor:
         """`(E, B, D)` to `(E, B, H)`."""
+        if self.widest and self.training and self.norms is None and pays(h.shape[0], h.shape[1], self.widest):
+            return chain(h, *self.stacked(), self.dropout.p if self.dropout is not None else 0.0)
         for at, layer in enumerate(self.layers):
             h = layer(h)  # (E, B, H)
             if self.norms is not None:
@@ -47,6 +50,11 @@ class BatchedMLP(nn.Module):
             if self.dropout is not None:
                 h = self.dropout(h)
         return h
+
+    def stacked(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Weights `(E, D, H)` and biases `(E, 1, H)` by layer."""
+        layers = [layer for layer in self.layers if isinstance(layer, BatchedLinear)]
+        return [layer.weight for layer in layers], [layer.bias for layer in layers]
 
 
 class BatchedNorm(nn.Module):
@@ -89,6 +97,11 @@ class InputExperts(nn.Module):
 
     def forward(self, parts: Parts) -> Tensor:
         """`(E, B, H)`."""
+        if self.training and self.norm is None and not parts.split and pays(self.n, len(parts.item), self.width):
+            weights, biases = self.rest.stacked()
+            first = self.first.masked.view(-1, self.n, self.width).transpose(0, 1)  # (E, D, H1)
+            dropout = self.dropout.p if self.dropout is not None else 0.0
+            return chain(parts.x, [first, *weights], [self.first.bias.view(self.n, 1, self.width), *biases], dropout)
         h = self.first(parts)  # (B, E * H1)
         if self.norm is not None:
             h = self.norm(h)
