@@ -9,6 +9,7 @@ Memory: the peak of a process that trains on ten million rows of Parquet, stream
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -30,7 +31,6 @@ from bench.peers.protocol import Worker
 from core.logs import LoggedDataset
 from core.tasks import TaskSet, TaskSpec
 from ranker.features import Feature, FeatureSpec
-from ranker.models import MODELS
 from ranker.train import TrainConfig, train
 
 PEERS = ("rechub", "deepctr")
@@ -43,6 +43,7 @@ FIGURES = (
     "rss_10m_rows_mb",
 )
 STREAMED = 10_000_000
+PARTS = (*NETWORKS, "memory")
 
 
 @dataclass
@@ -62,15 +63,15 @@ class Runner:
 
 def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     """Run the benchmark."""
-    bench = Bench("ranker_speed", FIGURES, argv=argv)
+    bench = Bench("ranker_speed", FIGURES, argv=argv, arguments=_arguments)
     torch.set_num_threads(THREADS)
     rows_of = _rows(bench.quick)
-    table: list[list[str | int | float | None]] = []
+    headers = ["who", "dense parameters", "samples/s", "min", "max", "ours is x", "epoch-1 loss"]
     with tempfile.TemporaryDirectory() as folder:
         for name, network in NETWORKS.items():
-            if network.model not in MODELS:
-                bench.note(name, f"ranker has no model {network.model!r} yet")
+            if name not in bench.args.parts:
                 continue
+            table: list[list[str | int | float | None]] = []
             n_rows = rows_of[name.split("_")[0]]
             columns = make_columns(n_rows, seed=1)
             data = Path(folder) / f"{n_rows}.npz"
@@ -86,11 +87,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
             for who, runner in runners.items():
                 s = samples[who]
                 against = ratio(ours, s) if who != "ours" else None
-                table.append([name, who, runner.dense_parameters, s.median, s.low, s.high, against, runner.losses[0]])
-    headers = ["network", "who", "dense parameters", "samples/s", "min", "max", "ours is x", "epoch-1 loss"]
-    bench.table(headers, table, title=f"samples/s end to end, batch {BATCH}, {THREADS} threads, medians of {ROUNDS}")
-    _memory(bench)
-    return bench.finish()
+                table.append([who, runner.dense_parameters, s.median, s.low, s.high, against, runner.losses[0]])
+            bench.table(
+                headers, table, title=f"{name}: samples/s end to end, batch {BATCH}, {THREADS} threads, medians of {ROUNDS}"
+            )
+    if "memory" in bench.args.parts:
+        _memory(bench)
+    return bench.finish(partial=set(bench.args.parts) != set(PARTS))
 
 
 def _memory(bench: Bench) -> None:
@@ -107,7 +110,7 @@ def _memory(bench: Bench) -> None:
         bench.figure("rss_10m_rows_mb", said["peak_mb"])
     headers = ["rows", "file MB", "MB before", "peak MB", "seconds", "click AUC"]
     row = [int(said["rows"]), said["file_mb"], said["before_mb"], said["peak_mb"], said["seconds"], said["click_auc"]]
-    bench.table(headers, [row], title="one epoch over streamed Parquet, vocabularies included")
+    bench.table(headers, [row], title="memory: one epoch over streamed Parquet, vocabularies included")
 
 
 def _compare(
@@ -184,6 +187,10 @@ def matmul_flops(size: int = 1024, repeats: int = 20) -> float:
         torch.mm(a, a, out=out)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="which comparisons; all by default")
 
 
 if __name__ == "__main__":
