@@ -18,6 +18,8 @@ class TrainConfig:
         batch_size: Rows a step.
         learning_rate: Of the dense layers; `embedding_rate` of the tables (the same by default).
         optimiser: `adam` or `adagrad`.
+        schedule: How the rates go on from there: `constant`, or `linear` or `cosine` down to 0 at the end of the last epoch; the
+            last epochs are then often the best, so let `patience` be as many as `epochs`.
         weight_decay, embedding_decay: Decoupled decay of dense layers and of tables.
         patience: Epochs without a better validation score before stopping.
         monitor: What best means on the validation rows: `auc` (mean over binary tasks) or `loss`; over `monitor_tasks`, if given.
@@ -27,6 +29,8 @@ class TrainConfig:
         precision: `float32`, `bfloat16` (matrix products only; weights, losses and optimiser stay float32), or `auto`: bfloat16
             where the processor multiplies it natively.
         average: Decay of a running average of the weights, which is what is validated and kept; 0 for none, .999 is usual.
+        average_power: Until the decay bounds it, step t weighs t ** power in the average, which so lies 1 / (power + 2) of the
+            steps back: a tenth for 8, a third for 1.
         evaluations: Validations an epoch; more than one lets a model stop within its first pass.
         auxiliary: Tasks that only help the others, with a factor on each one's loss: `{"follow": 0.2}`. They take no part in the
             choice of the epoch, and validation rows may lack their labels. All other tasks are main.
@@ -39,6 +43,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     embedding_rate: float | None = None
     optimiser: str = "adam"
+    schedule: str = "constant"
     weight_decay: float = 0.0
     embedding_decay: float = 0.0
     patience: int = 2
@@ -51,6 +56,7 @@ class TrainConfig:
     scales: Mapping[str, str] = field(default_factory=dict)
     precision: str = "auto"
     average: float = 0.0
+    average_power: float = 8.0
     evaluations: int = 1
     auxiliary: Mapping[str, float] = field(default_factory=dict)
     alternate: str = ""
@@ -61,10 +67,14 @@ class TrainConfig:
                 raise ConfigError(f"training setting {name} = {getattr(self, name)} must be at least {least}")
         if not 0 < self.learning_rate < float("inf"):
             raise ConfigError(f"training setting learning_rate = {self.learning_rate} must be above 0")
+        if self.schedule not in ("constant", "linear", "cosine"):
+            raise ConfigError(f"training setting schedule = {self.schedule!r} is not one of constant, linear, cosine")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ConfigError(f"training setting precision = {self.precision!r} is not one of auto, float32, bfloat16")
         if not 0 <= self.average < 1:
             raise ConfigError(f"training setting average = {self.average} must lie in [0, 1)")
+        if not 0 <= self.average_power < float("inf"):
+            raise ConfigError(f"training setting average_power = {self.average_power} must be at least 0")
         for task, factor in self.auxiliary.items():
             if not 0 <= factor < float("inf"):
                 raise ConfigError(f"training setting auxiliary: factor {factor!r} of task {task!r} must be a number from 0")

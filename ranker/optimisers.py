@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -53,11 +54,48 @@ def make_optimisers(model: MultiTaskModel, extra: Sequence[nn.Parameter], config
     return [torch.optim.AdamW([g for g in (dense_group, table_group) if g["params"]], fused=True)]
 
 
-class Average:
-    """A running average of the weights (Polyak): shadow = d shadow + (1 - d) weights, d = min(decay, (1 + t) / (10 + t))."""
+SCHEDULES: Mapping[str, Callable[[float], float]] = {  # share of the run that is done -> factor on every learning rate
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+}
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.steps = decay, 0
+
+class Schedule:
+    """Learning rates that fall over the whole run; a function of the step alone, so a resumed run has nothing to restore.
+
+    Args:
+        kind: A name of `SCHEDULES`.
+        optimisers: Fresh ones: their rates are those of the first step.
+        n_steps: All steps of the run, `epochs` times those of an epoch.
+
+    >>> sgd = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.8)
+    >>> schedule = Schedule("linear", [sgd], n_steps=4)
+    >>> [(schedule.at(step), sgd.param_groups[0]["lr"])[1] for step in range(4)]
+    [0.8, 0.6000000000000001, 0.4, 0.2]
+    """
+
+    def __init__(self, kind: str, optimisers: Sequence[torch.optim.Optimizer], n_steps: int) -> None:
+        self.factor, self.optimisers, self.n_steps = SCHEDULES[kind], optimisers, max(n_steps, 1)
+        self.first = [[float(group["lr"]) for group in optimiser.param_groups] for optimiser in optimisers]
+
+    def at(self, step: int) -> None:
+        """Set the rates of one step, counted from 0 over all epochs."""
+        factor = self.factor(min(step / self.n_steps, 1.0))
+        for optimiser, rates in zip(self.optimisers, self.first, strict=True):
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+
+
+class Average:
+    """A running average of the weights: shadow = d shadow + (1 - d) weights, d = min(decay, (1 + t) / (2 + power + t)).
+
+    While the second holds, step t weighs t ** power (polynomial-decay averaging, Shamir & Zhang 2013), so the average lies
+    1 / (power + 2) of the steps back: half of them for the plain mean (power 0), a third for 1, a tenth for 8.
+    """
+
+    def __init__(self, model: nn.Module, decay: float, power: float = 8.0) -> None:
+        self.decay, self.power, self.steps = decay, power, 0
         self.weights: list[Tensor] = list(model.parameters()) if decay else []
         self.shadow: list[Tensor] = [p.detach().clone() for p in self.weights]
 
@@ -65,7 +103,7 @@ class Average:
         """After each optimiser step."""
         if self.weights:
             self.steps += 1
-            keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
+            keep = min(self.decay, (1 + self.steps) / (2 + self.power + self.steps))
             with torch.no_grad():
                 torch._foreach_lerp_(self.shadow, self.weights, 1 - keep)
 

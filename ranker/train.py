@@ -26,7 +26,7 @@ from ranker.features import FeatureSpec
 from ranker.losses import TaskLosses
 from ranker.metrics import evaluate, mean_auc
 from ranker.models.base import MultiTaskModel
-from ranker.optimisers import Average, make_optimisers
+from ranker.optimisers import Average, Schedule, make_optimisers
 from ranker.predictor import Predictor
 from ranker.ranking import RankingLoss
 from ranker.targets import Scale, observed, require_both_classes
@@ -180,7 +180,9 @@ def fit(
         prepare(network)
     balancer = balance.make(config.balance, encoder.spec.tasks, network, config.balance_options, team)
     optimisers = make_optimisers(network, balancer.parameters(), config)
-    average = Average(network, config.average)
+    average = Average(network, config.average, config.average_power)
+    steps = source.steps(config.batch_size)
+    schedule = Schedule(config.schedule, optimisers, config.epochs * steps)
     losses = TaskLosses(encoder.spec.tasks, config.regression, team.sum)
     ranking = (
         RankingLoss(config.ranking, encoder.spec.tasks.scored, encoder.spec.tasks.names, team.sum) if config.ranking else None
@@ -205,7 +207,6 @@ def fit(
     parameters = [p for optimiser in optimisers for group in optimiser.param_groups for p in group["params"]]
     judge = partial(_judge, state, predictor, valid_rows, valid, config, team, watch if team.rank == 0 else None)
     low = config.precision == "bfloat16" or (config.precision == "auto" and native_bfloat16())
-    steps = source.steps(config.batch_size)
     for epoch in range(state["epoch"], config.epochs):
         if state["waited"] >= config.patience:
             break
@@ -230,6 +231,7 @@ def fit(
                     present.append(ranking(outputs.logits, batch.values, batch.weights, batch.group))
                 balancer.backward(found * factors, sum(present[1:], present[0]) if present else None)
                 team.sum_gradients(parameters)
+                schedule.at(epoch * steps + step - 1)
                 for optimiser in optimisers:
                     optimiser.step()
                 average.update()

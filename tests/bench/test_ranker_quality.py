@@ -4,12 +4,14 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench import quality_opponents, ranker_quality
+from bench.harness import Bench
 from bench.quality_runs import Outcome, Setting
 from core.arrays import AnyArray
 from core.logs import LoggedDataset
@@ -49,12 +51,13 @@ def on_a_small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     setting = Setting(TrainConfig(epochs=3, batch_size=64, learning_rate=0.02))
     monkeypatch.setattr(ranker_quality, "as_shipped", lambda recipe, model: setting)
 
-    def go(theirs: str, *more: str) -> dict[str, float | None]:
+    def go(theirs: str, *more: str, quick: bool = True) -> dict[str, float | None]:
         answers = {"noise": dict.fromkeys(ranker_quality.KUAIRAND_TASKS, noise), "absent": None}
         monkeypatch.setattr(quality_opponents, "kuairand", lambda *_: answers[theirs])
         out = io.StringIO()
         with redirect_stdout(out):
-            ranker_quality.main(["--quick", "--data", "kuairand", "--no-progress", "--work", str(tmp_path), *more])
+            said = ["--data", "kuairand", "--no-progress", "--work", str(tmp_path), *more]
+            ranker_quality.main(["--quick", *said] if quick else said)
         figures: dict[str, float | None] = json.loads(out.getvalue().splitlines()[-1])["figures"]
         return figures
 
@@ -89,6 +92,30 @@ def test_finished_runs_alone_are_compared(on_a_small_world: Callable[..., dict[s
     figures = on_a_small_world("noise", "--models", "single_task", "mmoe", "--seeds", "2", "--finished")
     assert figures["kuairand_click_auc"] is not None
     assert on_a_small_world("noise", "--models", "single_task", "--finished")["kuairand_click_auc"] is None, "nothing was trained"
+
+
+def test_a_record_keeps_the_other_data_set(
+    on_a_small_world: Callable[..., dict[str, float | None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = {
+        "date": "d1",
+        "figures": {"census_income_auc": 0.9, "kuairand_click_auc": 0.1},
+        "notes": {"census_income_auc": "mmoe is chosen", "kuairand_click_auc": "ple is chosen"},
+        "tables": [{"title": f"{what}; seeds: 3"} for what in ("Census, judged", "KuaiRand, judged on 500 rows of 05-04..05-06")],
+    }
+    path = tmp_path / "results" / "ranker_quality.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(older))
+    monkeypatch.setattr(ranker_quality, "Bench", partial(Bench, results=path.parent))
+    on_a_small_world("noise", "--models", "mmoe", "--seeds", "1", "--record", quick=False)
+    record = json.loads(path.read_text())
+    assert record["figures"]["census_income_auc"] == 0.9
+    assert record["figures"]["kuairand_click_auc"] > 0.5
+    assert record["notes"]["census_income_auc"] == "mmoe is chosen"
+    assert record["notes"]["kuairand_click_auc"].startswith("mmoe is chosen")
+    titles = [table["title"].partition(",")[0] for table in record["tables"]]
+    assert sorted(titles) == ["Census", "KuaiRand", "mean AUC of the four tasks: gain over LightGBM"]
+    assert record["measured"]["census_income_auc"] == "d1"
 
 
 def test_absent_data_is_null_with_a_note(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

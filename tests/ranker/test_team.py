@@ -26,6 +26,7 @@ OPTIONS = {"decay": {"gamma": {"click": 0.2}}, "dwa": {"temperature": 0.05}}
 CASES = {
     **{name: TrainConfig(balance=name, balance_options=OPTIONS.get(name, {}), **SETTINGS) for name in BALANCERS},  # type: ignore[arg-type]
     **{kind: TrainConfig(ranking={"kind": kind, "group": "user_id"}, **SETTINGS) for kind in ("pairwise", "listwise")},  # type: ignore[arg-type]
+    "schedule": TrainConfig(schedule="cosine", average=0.9, average_power=1.0, **SETTINGS),  # type: ignore[arg-type]
     "alternate": TrainConfig(alternate="scenario", **SETTINGS),  # type: ignore[arg-type]
 }
 

@@ -14,7 +14,7 @@ from core.logs import LoggedDataset
 from core.tasks import TaskSet, TaskSpec
 from ranker.config import TrainConfig
 from ranker.features import Feature, FeatureSpec
-from ranker.optimisers import Average
+from ranker.optimisers import Average, Schedule
 from ranker.predictor import Predictor
 from ranker.train import Trained, train
 
@@ -58,9 +58,11 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     assert not all(torch.equal(p, q) for p, q in zip(a.model.parameters(), c.model.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("average", [0.0, 0.99])
-def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average: float) -> None:
-    config = TrainConfig(epochs=3, batch_size=256, learning_rate=0.01, average=average)
+@pytest.mark.parametrize(("average", "schedule"), [(0.0, "constant"), (0.99, "constant"), (0.0, "cosine")])
+def test_a_killed_run_resumes_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average: float, schedule: str
+) -> None:
+    config = TrainConfig(epochs=3, batch_size=256, learning_rate=0.01, average=average, schedule=schedule)
     whole = run(config=config, options={"dropout": 0.2})
     judged = loop._judge
 
@@ -124,6 +126,43 @@ def test_average_by_hand() -> None:
     assert layer.weight.item() == 1
 
 
+@pytest.mark.parametrize("power", [0, 1, 2])
+def test_an_average_weighs_steps_by_a_power_of_their_number(power: float) -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(layer.weight)
+    average = Average(layer, 0.999999, power)
+    for step in range(1, 101):
+        torch.nn.init.constant_(layer.weight, step)
+        average.update()
+    steps = np.arange(101)  # the first weights count as step 0
+    with average.in_place():
+        assert layer.weight.item() == pytest.approx(np.average(steps, weights=(steps + 1.0) ** power), rel=0.01)
+
+
+def test_rates_fall_as_worked_by_hand() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
+    two = [
+        torch.optim.Adam([{"params": weights[:1], "lr": 0.8}, {"params": weights[1:2], "lr": 0.4}]),
+        torch.optim.Adam(weights[2:], lr=0.2),
+    ]
+    schedule = Schedule("cosine", two, n_steps=4)
+    for step, factor in ((0, 1.0), (1, 0.8535534), (2, 0.5), (3, 0.1464466), (4, 0.0), (9, 0.0)):  # (1 + cos(pi step / 4)) / 2
+        schedule.at(step)
+        rates = [group["lr"] for optimiser in two for group in optimiser.param_groups]
+        assert rates == pytest.approx([0.8 * factor, 0.4 * factor, 0.2 * factor])
+
+
+def test_the_loop_follows_the_schedule() -> None:
+    """Of two steps a linear schedule takes the first at the full rate, the second at half of it."""
+
+    def weights(schedule: str, rows: int, optimiser: str = "adagrad") -> list[torch.Tensor]:
+        config = TrainConfig(epochs=1, batch_size=500, schedule=schedule, optimiser=optimiser, precision="float32")
+        return list(run(config=config, train=TRAIN.take(np.arange(rows))).model.parameters())
+
+    assert all(torch.equal(p, q) for p, q in zip(weights("constant", 500), weights("linear", 500), strict=True))
+    assert not all(torch.equal(p, q) for p, q in zip(weights("constant", 1000), weights("linear", 1000), strict=True))
+
+
 @pytest.mark.parametrize(
     ("part", "message"),
     [
@@ -146,6 +185,8 @@ def test_data_that_cannot_be_trained_on(part: dict[str, LoggedDataset], message:
         ({"monitor": "f1"}, "'f1' is not one of"),
         ({"precision": "int4"}, "'int4' is not one of"),
         ({"average": 1.0}, "must lie in"),
+        ({"average_power": -1.0}, "average_power = -1.0 must be at least 0"),
+        ({"schedule": "step"}, "'step' is not one of constant, linear, cosine"),
         ({"epoch": 3}, "unknown training setting 'epoch'"),
     ],
 )
