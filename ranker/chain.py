@@ -59,7 +59,7 @@ class _Chain(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, *rest = ctx.saved_tensors
         weights, layers = rest[: ctx.n_layers], rest[ctx.n_layers :]
-        given = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        given = (torch.zeros_like if x.ndim == 2 else torch.empty_like)(x) if ctx.needs_input_grad[0] else None
         of_weights = [torch.empty_like(w) for w in weights]  # strides kept, so that nothing is copied on the way to the parameter
         of_biases = [w.new_empty(w.shape[0], 1, w.shape[2]) for w in weights]
         for e in range(weights[0].shape[0]):
@@ -74,6 +74,8 @@ class _Chain(torch.autograd.Function):
                 torch.sum(g, 0, out=of_biases[at][e, 0])
                 if at:
                     g = g @ weights[at][e].T  # (B, D)
+                elif given is not None and x.ndim == 2:
+                    given.addmm_(g, weights[0][e].T)
                 elif given is not None:
-                    (given if x.ndim == 2 else given[e]).addmm_(g, weights[0][e].T)
+                    torch.mm(g, weights[0][e].T, out=given[e])
         return (given, None, None, *of_weights, *of_biases)

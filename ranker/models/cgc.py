@@ -43,6 +43,10 @@ def blend(gate: Tensor, experts: Tensor, n_specific: int) -> Tensor:
     """
     rows, k, _ = gate.shape
     weight = gate.permute(1, 2, 0).unsqueeze(-1)  # (K, M, B, 1)
-    own = experts[: k * n_specific].view(k, n_specific, rows, experts.shape[-1])  # (K, m_k, B, H)
-    shared = experts[k * n_specific :]  # (m_s, B, H)
-    return (weight[:, :n_specific] * own).sum(1) + (weight[:, n_specific:] * shared).sum(1)  # (K, B, H)
+    n_shared = experts.shape[0] - k * n_specific
+    own, shared = torch.split(
+        experts, [k * n_specific, n_shared]
+    )  # a split's gradient is one copy, a slice's a full tensor of zeros
+    of_own, of_shared = torch.split(weight, [n_specific, n_shared], 1)
+    own = own.view(k, n_specific, rows, experts.shape[-1])  # (K, m_k, B, H)
+    return (of_own * own).sum(1) + (of_shared * shared).sum(1)  # (K, B, H)

@@ -45,10 +45,10 @@ class PLE(MultiTaskModel):
         """g^{k,L}, `(K, B, H)`."""
         k, mixed = self.n_tasks, self.n_specific + self.n_shared
         experts = self.first(parts)  # (E, B, H)
-        logits = self.first_gates(parts)  # (B, K M + E)
-        gate = notes.inspect["gate_1"] = torch.softmax(logits[:, : k * mixed].view(-1, k, mixed), -1)  # (B, K, M)
+        logits, shared_logits = torch.split(self.first_gates(parts), [k * mixed, self.n_all[0]], 1)  # (B, K M), (B, E)
+        gate = notes.inspect["gate_1"] = torch.softmax(logits.reshape(-1, k, mixed), -1)  # (B, K, M)
         g = blend(gate, experts, self.n_specific)  # (K, B, H)
-        shared_logits = logits[:, k * mixed :].T  # (E, B)
+        shared_logits = shared_logits.T  # (E, B)
         for at, level in enumerate(self.experts):
             weight = torch.softmax(shared_logits, 0).unsqueeze(-1)  # (E, B, 1)
             below = torch.cat([g, (weight * experts).sum(0, keepdim=True)])  # (K + 1, B, H)
