@@ -35,7 +35,7 @@ from simulator.world import World
 NAMED = "fqe"
 NOISE = 0.1  # the declared noise of every policy judged
 NEAR = 0.15  # of the hand-set return
-COSTLY = ("fqe_network", "slate_ordered", "slate_set", "session_dr")  # shown for every fifth policy
+COSTLY = ("fqe_network", "slate_ordered", "slate_set", "slate_rips", "session_dr")  # shown for every fifth policy
 
 
 class Judged(NamedTuple):

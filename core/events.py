@@ -13,6 +13,7 @@ from core.scores import ScoreTable
 
 SCORE = "score_"  # a task's logged prediction is the column `score_<task>`
 WEIGHT = "weight_"  # a strategy's logged parameter is the column `weight_<name>`
+AT = "at_"  # how often a task happened at each position of a page is the column `at_<task>`, `[n, k]`
 
 
 @dataclass(frozen=True, slots=True)

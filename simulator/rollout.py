@@ -15,11 +15,12 @@ from tqdm import tqdm
 
 from core.arrays import AnyArray, Floats, Floats32, Ints
 from core.errors import ConfigError, DataError
-from core.events import SCORE, WEIGHT, Request, Slate
+from core.events import AT, SCORE, WEIGHT, Request, Slate
 from core.logs import LoggedDataset
 from simulator.env import SessionEnv
 from simulator.episodes import Lives, LoneSessions
 from simulator.policies import Action, Draw, Policy
+from simulator.satisfaction import add_up
 from simulator.session import Page, Sessions, top
 
 Recommend = Callable[[Request], Slate]
@@ -94,10 +95,12 @@ def transitions(
 
     `next_obs` of a session's last page carries the last page's candidates (none are drawn for a page that is not shown).
     With `candidates`, what was offered is kept too: `candidates` `[n, N]` and `candidate_scores` `[n, N * n_tasks]` (float16,
-    item by item), as the service keeps them for off-policy weights of slates, and `slate` `[n, page_size]`.
+    item by item), as the service keeps them for off-policy weights of slates; `slate`, how often each behaviour happened at each
+    position (`at_<task>`), and what that earned (`position_rewards`), `[n, page_size]` each.
     """
     chunks: _Chunks = {}
     waiting: dict[str, AnyArray] = {}
+    gains = np.array([env.world.settings.reward.get(task, 0.0) for task in env.world.tasks.names], np.float32)
 
     def record(page: Page, final: Floats32, action: Action, keep: AnyArray) -> None:
         sessions = env.sessions
@@ -118,6 +121,8 @@ def transitions(
                 "candidates": sessions.items[keep],
                 "candidate_scores": offered.reshape(len(offered), -1),
                 "slate": page.items[keep],
+                "position_rewards": add_up(np.moveaxis(page.outcome.done[:, keep], 0, -1) * gains),
+                **{AT + name: page.outcome.done[i][keep] for i, name in enumerate(env.world.tasks.names)},
             }
             _add(chunks, kept, None)
         waiting["open"] = np.flatnonzero(keep & ~over)

@@ -101,7 +101,8 @@ def read_transitions(
         )
         ids = f"SELECT request_id FROM requests WHERE {users}"
         feedback = store.arrow(
-            f"SELECT request_id, task, sum(value) AS value FROM feedback WHERE request_id IN ({ids}) GROUP BY request_id, task"
+            f"SELECT request_id, item_id, task, sum(value) AS value FROM feedback WHERE request_id IN ({ids})"
+            " GROUP BY request_id, item_id, task"
         )
         shown = store.arrow(f"SELECT request_id, item_id, position FROM exposures WHERE request_id IN ({ids})")
         table = from_events(

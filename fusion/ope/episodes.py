@@ -38,6 +38,8 @@ class Table(Protocol):
     def user(self) -> AnyArray: ...
     @property
     def candidate_scores(self) -> AnyArray | None: ...
+    @property
+    def position_rewards(self) -> Floats32 | None: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +51,7 @@ class Episodes:
         truncated: `[n]`, the session was cut after this page. user: `[n]`, any labels.
         first: `[S]`, each session's first row.
         scores: `[n, N, n_tasks]`, what the ranker said of every candidate, or None.
+        position_rewards: `[n, k]`, the part of the reward that came from the item at each position, or None.
         n_gaps: Sessions left out because pages were missing.
     """
 
@@ -61,6 +64,7 @@ class Episodes:
     user: AnyArray
     first: Ints
     scores: AnyArray | None = None
+    position_rewards: Floats32 | None = None
     n_gaps: int = 0
 
     @classmethod
@@ -103,6 +107,7 @@ class Episodes:
             user=column(np.asarray(table.user)),
             first=first,
             scores=None if table.candidate_scores is None else column(table.candidate_scores),
+            position_rewards=None if table.position_rewards is None else column(table.position_rewards),
             n_gaps=int(holes.sum()),
         )
         found._check()
@@ -142,6 +147,7 @@ class Episodes:
             **{name: getattr(self, name)[rows] for name in _COLUMNS},
             first=first,
             scores=None if self.scores is None else self.scores[rows],
+            position_rewards=None if self.position_rewards is None else self.position_rewards[rows],
         )
 
     def _check(self) -> None:

@@ -13,6 +13,7 @@ STATUSES: Final[Mapping[str, str]] = {
     "no_propensity": "the log does not say how likely its actions were; log propensities, or take a model-based estimator",
     "no_density": "the policy acts without noise, so an action has no density; declare its noise, or lay a kernel over it",
     "no_candidates": "the log does not hold the candidates' scores; log them where a bucket explores",
+    "no_position_rewards": "the log does not say which position earned what; log feedback with the item that it is about",
     "no_fusion": "nobody said how actions rank candidates, which slate weights need",
     "too_little_overlap": "the log hardly ever did what the policy does; explore nearer to the policy",
     "not_converged": "the fitted values do not settle; use fewer features, a larger ridge or a discount below 1",

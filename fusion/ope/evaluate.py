@@ -19,7 +19,7 @@ from fusion.ope.fqe import PENALTY, FqeFit, LinearFqe
 from fusion.ope.intervals import effective_size, largest_share, percentiles, redraw
 from fusion.ope.network import NetworkSettings, network_fqe
 from fusion.ope.session import SESSION, Steps, cap_sweep
-from fusion.ope.slate import Level, slate_weights
+from fusion.ope.slate import Level, slate_rips, slate_weights
 from fusion.ope.target import Noise, Target
 
 
@@ -243,13 +243,15 @@ def _network(ev: Evaluator, target: Target) -> Estimate:
 
 
 def _slate(name: str, level: Level) -> Callable[[Evaluator, Target], Estimate]:
-    """PDIS with weights of the induced slates, on at most `slate_sessions` sessions."""
+    """PDIS with weights of the induced slates, RIPS at level `position`, on at most `slate_sessions` sessions."""
 
     def estimate(ev: Evaluator, target: Target) -> Estimate:
         e, s = ev.episodes, ev.settings
         status = (
             "no_candidates"
             if e.scores is None
+            else "no_position_rewards"
+            if level == "position" and e.position_rewards is None
             else "no_fusion"
             if ev.fuse is None
             else "no_density"
@@ -271,13 +273,22 @@ def _slate(name: str, level: Level) -> Callable[[Evaluator, Target], Estimate]:
             around=ev.kernel,
             seed=s.seed,
         )
-        steps, half = (Steps(some.reward, w, some.first, s.gamma) for w in (found.weight, found.half))
-        bias = SESSION["pdis"](half).value - SESSION["pdis"](steps).value
-        note = f"Monte Carlo bias about {bias:+.3f}; {found.hit_share:.0%} of the slates were drawn again"
+        (moments, weight), (half, _) = (_slate_moments(some, w, s.gamma) for w in (found.weight, found.half))
+        note = f"Monte Carlo bias about {half.value - moments.value:+.3f}; {found.hit_share:.0%} of the slates were drawn again"
         small = Evaluator(some, settings=s)
-        return small._weighted(target.name, name, SESSION["pdis"](steps), steps.weight, note)
+        return small._weighted(target.name, name, moments, weight, note)
 
     return estimate
+
+
+def _slate_moments(e: Episodes, weight: Floats, gamma: float) -> tuple[Moments, Floats]:
+    """What slates' weights `[n]` average, or prefixes' `[n, k]`, and the weights of whole sessions `[S]`."""
+    if weight.ndim == 1:
+        steps = Steps(e.reward, weight, e.first, gamma)
+        return SESSION["pdis"](steps), steps.weight
+    assert e.position_rewards is not None
+    steps = Steps(e.reward, weight[:, -1], e.first, gamma)
+    return slate_rips(steps, np.asarray(e.position_rewards, np.float64), weight), steps.weight
 
 
 def _lacks_scores(ev: Evaluator) -> bool:
@@ -295,4 +306,5 @@ ESTIMATORS: Final[Mapping[str, Callable[[Evaluator, Target], Estimate]]] = {
     "session_dr": _sessions("session_dr"),
     "slate_ordered": _slate("slate_ordered", "ordered"),
     "slate_set": _slate("slate_set", "set"),
+    "slate_rips": _slate("slate_rips", "position"),
 }

@@ -60,6 +60,13 @@ class Steps:
         """`W_it`: the product of the ratios up to and including each step, `[n]`; 0 after a ratio of 0."""
         return running_product(self.ratio, self.first)
 
+    @property
+    def before(self) -> Floats:
+        """`W_i,t-1`: the product of the ratios up to the step before, 1 on a session's first, `[n]`."""
+        before = np.r_[1.0, self.product[:-1]]
+        before[self.first] = 1.0
+        return before
+
     def total(self, values: Floats) -> Floats:
         """Sum over each session's rows, `[S]`."""
         summed: Floats = np.add.reduceat(values, self.first)
@@ -121,12 +128,8 @@ def session_dr(s: Steps) -> Moments:
     """
     if s.q_logged is None or s.v_target is None:
         raise DataError("the doubly robust estimate needs a model: q_logged and v_target")
-    w = s.product
-    before = np.r_[1.0, w[:-1]]
-    before[s.first] = 1.0
-    return Moments(
-        s.total(s.discount * (w * (s.reward - s.q_logged) + before * s.v_target))[:, None], lambda m: m[..., 0], s.weight
-    )
+    gain = s.product * (s.reward - s.q_logged) + s.before * s.v_target
+    return Moments(s.total(s.discount * gain)[:, None], lambda m: m[..., 0], s.weight)
 
 
 SESSION: Final[Mapping[str, Callable[[Steps], Moments]]] = {

@@ -16,8 +16,10 @@ import numpy as np
 
 from core.arrays import AnyArray, Bools, Floats, Ints
 from core.errors import ConfigError, DataError
+from fusion.ope.bandit import Moments
 from fusion.ope.episodes import Episodes
 from fusion.ope.features import Fuse, top_rows
+from fusion.ope.session import Steps
 from fusion.ope.target import Noise, Target
 
 Level = Literal["ordered", "set", "position"]
@@ -155,3 +157,23 @@ def rips(reward: Floats, weight: Floats) -> Floats:
     """
     value: Floats = (reward * weight).sum(1)
     return value
+
+
+def slate_rips(s: Steps, by_position: Floats, weight: Floats) -> Moments:
+    """RIPS page by page: `V = mean_i sum_t gamma^t W_i,t-1 [sum_j w_itj r_itj + w_itk (r_it - sum_j r_itj)]`.
+
+    Within a page position j's reward is weighted by the slate's first j + 1 items; what no position earned, and all later pages,
+    by the whole ordered slate, since a user may have stayed for any of its items.
+
+    Args:
+        s: The log's steps, with the whole slates' weights `w_itk` as ratios.
+        by_position, weight: `[n, k]`, rewards and prefix weights by position.
+
+    >>> steps = Steps(np.array([3.0, 1.0]), np.array([0.5, 2.0]), np.array([0]))
+    >>> slate_rips(steps, np.array([[2.0, 1.0], [0.0, 0.5]]), np.array([[1.0, 0.5], [1.0, 2.0]])).value
+    3.5
+    """
+    if by_position.shape != weight.shape:
+        raise DataError(f"rewards by position have shape {by_position.shape}, the pages' weights {weight.shape}; they must agree")
+    page = rips(by_position, weight) + s.ratio * (s.reward - by_position.sum(1))
+    return Moments(s.total(s.discount * s.before * page)[:, None], lambda m: m[..., 0], s.weight)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from core.arrays import AnyArray, Floats, Ints
 from core.errors import DataError
+from core.events import AT
 from fusion.policy.reward import Reward
 from fusion.policy.transitions import Gaps, Transitions
 
@@ -52,7 +53,7 @@ def from_events(
 
     Args:
         requests: Rows of `core.events.REQUEST_SCHEMA` with `user_key`, the whole of each session.
-        feedback: `request_id`, `task`, `value`: one row a request and task, values summed.
+        feedback: `request_id`, `task`, `value`, summed; with `item_id` (null where it is of the page) also `position_rewards`.
         exposures: `request_id`, `item_id`, `position` of what was shown, for `slate`; left out without.
         until_ms: When the log ends; the newest request by default.
         gaps: What to do with sessions that have holes: refuse, or leave them out.
@@ -88,6 +89,7 @@ def from_events(
     rows = np.flatnonzero(known)
     kept = requests.take(pa.array(rows))
     obs = _matrix(kept, "state", len(names.obs))
+    slates = {} if exposures is None else _slates(kept, exposures)
     columns: dict[str, AnyArray] = {
         "session": session[rows] + first_session,
         "step": step[rows],
@@ -102,7 +104,8 @@ def from_events(
         "propensity": np.where(_explored(kept), _numbers(kept, "propensity"), np.nan),
         **_counts(kept, feedback, reward.tasks),
         **_offered(kept, len(names.tasks)),
-        **({} if exposures is None else _slates(kept, exposures)),
+        **slates,
+        **(_at_positions(kept, feedback, slates["slate"], reward.tasks) if slates else {}),
     }
     half = _numbers(kept, "box")
     if np.isfinite(half).all():
@@ -197,16 +200,38 @@ def _matrix(table: pa.Table, name: str, width: int) -> AnyArray:
 
 def _counts(requests: pa.Table, feedback: pa.Table, tasks: Sequence[str]) -> dict[str, AnyArray]:
     """What happened on each page, `[n]` by task; 0 where nothing came back."""
-    ids = requests.column("request_id").combine_chunks()
     counts = {}
     for task in tasks:
         of_task = feedback.filter(pc.equal(feedback.column("task"), task))
         column = np.zeros(requests.num_rows)
-        at = pc.index_in(of_task.column("request_id"), value_set=ids).to_numpy().astype(float)
-        there = ~np.isnan(at)
-        np.add.at(column, at[there].astype(np.int64), of_task.column("value").to_numpy()[there])
+        there, row = _rows(of_task, requests)
+        np.add.at(column, row, of_task.column("value").to_numpy()[there])
         counts[task] = column
     return counts
+
+
+def _at_positions(requests: pa.Table, feedback: pa.Table, slate: Ints, tasks: Sequence[str]) -> dict[str, AnyArray]:
+    """What happened to the item at each position, `[n, k]` by task; feedback on other items or on the page is left out."""
+    if "item_id" not in feedback.column_names:
+        return {}
+    found = {}
+    for task in tasks:
+        of_task = feedback.filter(pc.and_(pc.equal(feedback.column("task"), task), pc.is_valid(feedback.column("item_id"))))
+        there, row = _rows(of_task, requests)
+        named = slate[row] == of_task.column("item_id").to_numpy()[there][:, None]  # (m, k)
+        at, shown = named.argmax(1), named.any(1)
+        column = np.zeros(slate.shape)
+        np.add.at(column, (row[shown], at[shown]), of_task.column("value").to_numpy()[there][shown])
+        found[AT + task] = column
+    return found
+
+
+def _rows(events: pa.Table, requests: pa.Table) -> tuple[AnyArray, Ints]:
+    """Which events are of one of the requests, and of which: a mask over events, and row numbers of the marked ones."""
+    ids: Any = requests.column("request_id").combine_chunks()
+    at = pc.index_in(events.column("request_id"), value_set=ids).to_numpy().astype(float)
+    there = ~np.isnan(at)
+    return there, at[there].astype(np.int64)
 
 
 def _offered(requests: pa.Table, n_tasks: int) -> dict[str, AnyArray]:
@@ -225,10 +250,8 @@ def _offered(requests: pa.Table, n_tasks: int) -> dict[str, AnyArray]:
 
 def _slates(requests: pa.Table, exposures: pa.Table) -> dict[str, AnyArray]:
     """Items shown `[n, k]`, best first, where every request showed the same number."""
-    ids: Any = requests.column("request_id").combine_chunks()
-    at = pc.index_in(exposures.column("request_id"), value_set=ids).to_numpy().astype(float)
-    there = ~np.isnan(at)
-    row, position = at[there].astype(np.int64), exposures.column("position").to_numpy()[there]
+    there, row = _rows(exposures, requests)
+    position = exposures.column("position").to_numpy()[there]
     sizes = np.bincount(row, minlength=requests.num_rows)
     if len(sizes) == 0 or (sizes != sizes[0]).any() or sizes[0] == 0:
         return {}

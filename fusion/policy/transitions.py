@@ -11,6 +11,7 @@ import numpy as np
 
 from core.arrays import AnyArray, Bools, Columns, Floats, Floats32, Ints
 from core.errors import DataError
+from core.events import AT
 from fusion.policy import mapped
 from fusion.policy.reward import Reward
 
@@ -35,6 +36,8 @@ class Transitions:
         session, user: `[n]` int64. step: `[n]` int32, from 0.
         candidates: `[n, N]` item ids. candidate_scores: `[n, N, n_tasks]` float16, in the order of `task_names`.
         slate: `[n, k]` item ids shown, best first.
+        position_rewards: `[n, k]` float32, the part of `reward` that came from the item at each position, best first; what no
+            item is known for is in `reward` alone.
         time_ms: `[n]` int64, when the page was shown.
     """
 
@@ -61,6 +64,7 @@ class Transitions:
     candidates: Ints | None = None
     candidate_scores: AnyArray | None = None
     slate: Ints | None = None
+    position_rewards: Floats32 | None = None
     time_ms: Ints | None = None
     task_names: tuple[str, ...] = ()
 
@@ -151,8 +155,8 @@ class Transitions:
         Args:
             log: Columns `obs`, `next_obs`, `action`, `session`, `step`, `terminated`, `truncated`; `user_id` (or `user`); the
                 counts of the reward's tasks, or `reward`; where known `propensity`, `baseline`, `box_low` and `box_high`,
-                `candidates`, `candidate_scores` `[n, N * n_tasks]`, `slate`, `time_ms`.
-            reward: What a page is worth; the log's own column `reward` as one group by default.
+                `candidates`, `candidate_scores` `[n, N * n_tasks]`, `slate`, `time_ms`; counts by position `at_<task>` `[n, k]`.
+            reward: What a page is worth; the log's own column `reward` as one group by default, with its `position_rewards`.
             baseline: The logging policy without exploration, where the log has no such column: an action, or obs -> actions.
             box: Half-width of the logging box, where the log has no bounds.
             gaps: What to do with a session that lacks a page: refuse, or leave the session out.
@@ -172,6 +176,8 @@ class Transitions:
         total, parts, names, weights = _rewards(log, rows, reward)
         user = log["user_id" if "user_id" in log else "user"][rows] if {"user_id", "user"} & set(log) else session
         extra: dict[str, Any] = {name: log[name][rows] for name in _OPTIONAL if name in log}
+        if reward is not None:
+            extra["position_rewards"] = _position_rewards(log, rows, reward)
         if "candidate_scores" in extra and extra["candidate_scores"].ndim == 2:
             extra["candidate_scores"] = extra["candidate_scores"].reshape(len(rows), -1, len(task_names))
         table = cls(
@@ -252,7 +258,7 @@ def save_parts(folder: str | Path, parts: Iterable[Transitions]) -> int:
 
 
 _META = ("param_names", "obs_names", "group_names", "task_names", "low", "high", "group_weights")
-_OPTIONAL = ("candidates", "candidate_scores", "slate", "time_ms")
+_OPTIONAL = ("candidates", "candidate_scores", "slate", "position_rewards", "time_ms")
 _COLUMNS = tuple(f.name for f in fields(Transitions) if f.name not in (*_META, *_OPTIONAL))
 
 
@@ -325,6 +331,15 @@ def _rewards(log: Columns, rows: Ints, reward: Reward | None) -> tuple[Floats32,
     counts: Mapping[str, AnyArray] = {task: log[task][rows] for task in reward.tasks if task in log}
     total, parts = reward.of(counts)
     return total, parts, reward.names, reward.group_weights
+
+
+def _position_rewards(log: Columns, rows: Ints, reward: Reward) -> Floats32 | None:
+    """What each position earned, `[n, k]`; None where the log does not say it of every task."""
+    gains = reward.gains()
+    if any(AT + task not in log for task in gains):
+        return None
+    earned: Floats32 = sum(gain * log[AT + task][rows].astype(float) for task, gain in gains.items()).astype(np.float32)
+    return earned
 
 
 def _whole_numbers(values: AnyArray) -> Ints:

@@ -64,6 +64,19 @@ def test_kept_candidates_explain_the_slate(world: World) -> None:
     assert agree.mean() > 0.95, "but for the rounding to float16"
 
 
+@pytest.mark.parametrize("batch", [1, 6])
+def test_positions_add_up_to_the_page(world: World, batch: int) -> None:
+    env = SessionEnv(world, batch)
+    steps = transitions(env, mixed_exploration(env.actions(world.hand_set())), 20, seed=4, candidates=True)
+    assert steps["position_rewards"].shape == steps["slate"].shape
+    np.testing.assert_allclose(steps["position_rewards"].sum(1), steps["reward"], rtol=1e-5)
+    for task in world.tasks.names:
+        np.testing.assert_allclose(steps[f"at_{task}"].sum(1), steps[task], rtol=1e-5)
+    assert steps["at_watch_s"][:, 0].mean() > steps["at_watch_s"][:, -1].mean(), "the first position is looked at most"
+    same = transitions(SessionEnv(world, 17), mixed_exploration(env.actions(world.hand_set())), 20, seed=4, candidates=True)
+    assert steps.fingerprint() == same.fingerprint()
+
+
 def test_recommend_sees_requests_and_shows_its_slate(world: World) -> None:
     seen: list[Request] = []
 

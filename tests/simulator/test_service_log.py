@@ -54,6 +54,21 @@ def test_its_requests_are_the_rollouts_transitions() -> None:
     assert sorted(map(float, table.reward)) == pytest.approx(sorted(map(float, steps["reward"][order])), abs=1e-4)
 
 
+def test_what_each_position_earned_is_the_rollouts_too() -> None:
+    steps = transitions(_env(), _policy("mixed"), 12, seed=5, candidates=True)
+    tables = service_log(_env(), _policy("mixed"), 12, seed=5)
+    requests = tables["requests"].append_column("user_key", [tables["requests"]["user_id"].cast("int64")])
+    env, settings = _env(), WORLD.settings
+    names = PolicyNames(env.observer.names, WORLD.tasks.names, env.low.astype(float), env.high.astype(float), WORLD.tasks.names)
+    table = from_events(
+        requests, tables["feedback"], tables["exposures"], names=names, reward=Reward({"all": settings.reward}),
+        until_ms=int(np.max(tables["requests"]["time_ms"].to_numpy())) + 10**9, step_limit=settings.step_limit,
+    )  # fmt: skip
+    assert table.position_rewards is not None
+    ours, theirs = (np.asarray(x)[np.lexsort(np.asarray(x).T)] for x in (table.position_rewards, steps["position_rewards"]))
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
 def test_densities_are_those_of_the_policies() -> None:
     mixed, box, fixed = (service_log(_env(), _policy(n), 6, seed=5)["requests"] for n in ("mixed", "box", "constant"))
     assert set(mixed["component"].to_pylist()) == {"wide", "near"}

@@ -32,6 +32,7 @@ class Table:
     step: Ints
     user: Ints
     candidate_scores: Floats32 | None
+    position_rewards: Floats32 | None = None
 
 
 def fuse(action: AnyArray, scores: AnyArray) -> AnyArray:
@@ -45,11 +46,18 @@ def policy(name: str, mean: float, exploration: Exploration | None = LOGGING) ->
     return Target(name, lambda obs: np.full((len(obs), 1), mean), exploration)
 
 
-def page_rewards(action: AnyArray, scores: Floats32) -> Floats:
-    """The expected reward of what an action shows, `[n]`: the first score is worth four times the second."""
+def position_rewards(action: AnyArray, scores: Floats32) -> Floats:
+    """The expected reward of each position of what an action shows, `[n, PAGE]`: the first score is worth four times the
+    second."""
     shown = np.take_along_axis(scores, top_rows(fuse(action, scores), PAGE)[:, :, None], 1)
-    value: Floats = (shown @ np.array([2.0, 0.5])).mean(1)
+    value: Floats = shown @ np.array([2.0, 0.5]) / PAGE
     return value
+
+
+def page_rewards(action: AnyArray, scores: Floats32) -> Floats:
+    """The expected reward of what an action shows, `[n]`."""
+    total: Floats = position_rewards(action, scores).sum(1)
+    return total
 
 
 def log(target: Target, n_sessions: int, seed: int) -> Table:
@@ -63,7 +71,8 @@ def log(target: Target, n_sessions: int, seed: int) -> Table:
     scores = rng.random((n, N_ITEMS, 2)).astype(np.float32)
     assert target.noise is not None
     action = np.asarray(target.noise.sample(target.act(obs), rng).action, np.float32)
-    reward = page_rewards(action, scores) + 0.2 * obs[:, 0] + 0.1 * rng.normal(size=n)
+    earned = position_rewards(action, scores) + 0.07 * rng.normal(size=(n, PAGE))
+    reward = earned.sum(1) + 0.2 * obs[:, 0]  # what the state adds is of no position
     return Table(
         obs=obs,
         next_obs=obs,
@@ -75,6 +84,7 @@ def log(target: Target, n_sessions: int, seed: int) -> Table:
         step=step,
         user=session // 2,
         candidate_scores=scores,
+        position_rewards=earned.astype(np.float32),
     )
 
 

@@ -14,7 +14,7 @@ from fusion.policy.exploration import Exploration, Gaussian
 from tests.fusion.ope.small import Table, evaluator, log, policy
 
 WEIGHTED = ("is", "pdis", "ncis", "session_dr")
-MODELS = ("fqe", "conservative_ope", "fqe_action")
+OF_LISTS = ("fqe", "conservative_ope", "fqe_network", "session_dr", "slate_ordered", "slate_set", "slate_rips")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_a_policy_without_noise_needs_a_kernel(name: str, table: Table) -> None:
     assert evaluator(table).estimate("fqe", still).status == "ok"
 
 
-@pytest.mark.parametrize("name", ["fqe", "conservative_ope", "fqe_network", "session_dr", "slate_ordered", "slate_set"])
+@pytest.mark.parametrize("name", OF_LISTS)
 def test_a_log_without_candidates_says_so(name: str, table: Table) -> None:
     bare = evaluator(replace(table, candidate_scores=None))
     assert bare.estimate(name, policy("near", 0.1)).status == "no_candidates"

@@ -90,6 +90,23 @@ def test_boxes_and_slates() -> None:
         table([row("a", 1, 0, box=0.1)])
 
 
+def test_feedback_that_names_its_item_earns_at_its_position() -> None:
+    """Of page a: a like of the second item, one of an item that was not shown, 30 seconds of the page as a whole."""
+    shown = pa.table({"request_id": ["a", "a", "c", "c"], "item_id": [8, 7, 9, 8], "position": [2, 1, 1, 2]})
+    events = [("a", 8, "like", 1.0), ("a", 5, "like", 1.0), ("a", None, "watch_s", 30.0), ("c", 9, "like", 0.5)]
+    events += [("c", 9, "like", 1.0), ("zzz", 9, "like", 9.0)]
+    feedback = pa.table(dict(zip(("request_id", "item_id", "task", "value"), map(list, zip(*events, strict=True)), strict=True)))
+    schema = pa.schema([*REQUEST_SCHEMA, ("user_key", pa.int64())])
+    requests = pa.Table.from_pylist([row("a", 1, 0), row("c", 2, 0)], schema=schema)
+    t = from_events(requests, feedback, shown, names=NAMES, reward=REWARD)
+    assert t.reward.tolist() == [7, 3]
+    assert t.position_rewards is not None
+    assert t.position_rewards.tolist() == [[0, 2], [3, 0]]
+    unnamed = from_events(requests, feedback.drop_columns(["item_id"]), shown, names=NAMES, reward=REWARD)
+    assert unnamed.position_rewards is None
+    assert from_events(requests, feedback, names=NAMES, reward=REWARD).position_rewards is None
+
+
 HOLES: dict[str, list[dict[str, Any]]] = {
     "a fallback between": [
         row("a", 1, 0),

@@ -57,6 +57,21 @@ def test_without_groups_the_log_s_own_reward_is_the_only_one() -> None:
     assert table.returns().tolist() == [50.0, 10.0]
 
 
+def test_positions_earn_what_the_reward_says() -> None:
+    own = {"position_rewards": np.array([[9.0, 1], [20, 0], [10, 20]])}
+    counted = own | {"at_like": np.array([[0.0, 1], [0, 0], [1, 1]])}
+    plain = Transitions.from_log(log(**own), **NAMES)
+    assert plain.position_rewards is not None
+    assert plain.position_rewards.tolist() == [[10, 20], [20, 0], [9, 1]]
+    reward = Reward({"activeness": {"like": 0.5}}, {"activeness": 2.0})
+    table = Transitions.from_log(log(**counted), reward=reward, **NAMES)
+    assert table.position_rewards is not None
+    assert table.position_rewards.tolist() == [[1, 1], [0, 0], [0, 1]]
+    np.testing.assert_array_equal(table.position_rewards.sum(1), table.reward)
+    # the log's own column is of another reward than the one asked for
+    assert Transitions.from_log(log(**own), reward=reward, **NAMES).position_rewards is None
+
+
 def test_a_baseline_may_be_a_policy() -> None:
     table = Transitions.from_log({k: v for k, v in log().items() if k != "baseline"}, baseline=lambda o: o[:, :1] / 10, **NAMES)
     np.testing.assert_allclose(table.baseline[:, 0], [0.1, 0.3, 0.5], rtol=1e-6)
