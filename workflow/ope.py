@@ -31,6 +31,7 @@ from workflow.policy_world import EXPLORATIONS, GATE, Acting, Ground
 from workflow.tables import table
 from workflow.transitions import URLS, open_transitions
 
+PAGE_USUAL = ("dm", "dr", "sndr", "switch_dr", "snips", "ips")
 USUAL = ("fqe", "conservative_ope", "fqe_action", "session_dr", "pdis", "ncis")
 
 
@@ -82,10 +83,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sessions", type=int, default=4000, help="with --world: sessions to log (default: %(default)s)")
     parser.add_argument("--exploration", choices=EXPLORATIONS, default="mixed", help="with --world (default: %(default)s)")
     parser.add_argument("--judge-sessions", type=int, default=4000, help="sessions that tell the truth (default: %(default)s)")
-    parser.add_argument("--estimators", default=",".join(USUAL), metavar="A,B", help=f"or all; known are {', '.join(ESTIMATORS)}")
+    parser.add_argument(
+        "--estimators",
+        metavar="A,B",
+        help=f"or all; known are {', '.join(ESTIMATORS)}; {','.join(USUAL)} by default, with --pages {','.join(PAGE_USUAL)}",
+    )
     parser.add_argument("--noise", type=float, metavar="SD", help="noise that policies are declared to act with (default: none)")
     parser.add_argument("--kernel", type=float, metavar="SD", help="kernel over policies without noise, for importance weights")
     parser.add_argument("--gamma", type=float, default=1.0, help="discount a page (default: %(default)s)")
+    parser.add_argument(
+        "--pages", action="store_true", help="every page is a decision of its own: the mean reward of a logged page"
+    )
+    parser.add_argument(
+        "--beyond-cuts", action="store_true", help="value what would have followed where sessions were cut (fitted Q alone can)"
+    )
     parser.add_argument("--cap", type=float, default=10.0, help="where ncis cuts weights (default: %(default)s)")
     parser.add_argument(
         "--min-effective", type=float, default=50.0, help="effective sessions an estimate needs (default: %(default)s)"
@@ -99,20 +110,24 @@ def run(args: argparse.Namespace) -> str:
         raise ConfigError("give one of --log DIR|URL and --world PRESET")
     if not args.policy:
         raise ConfigError("--policy is missing: name what to evaluate, such as --policy hand_set --policy strategy/mine")
-    names = list(ESTIMATORS) if args.estimators == "all" else [name for name in args.estimators.split(",") if name]
+    asked = args.estimators or ",".join(PAGE_USUAL if args.pages else USUAL)
+    names = list(ESTIMATORS) if asked == "all" else [name for name in asked.split(",") if name]
     unknown = [name for name in names if name not in ESTIMATORS]
     if unknown or not names:
-        raise ConfigError(f"--estimators {args.estimators!r}: choose from {', '.join(ESTIMATORS)}, or all")
+        raise ConfigError(f"--estimators {asked!r}: choose from {', '.join(ESTIMATORS)}, or all")
     store = store_of(args)
     source = _simulated(args) if args.world else _logged(args, store)
     noise = None if args.noise is None else Exploration({"declared": (1.0, Gaussian(args.noise))})
     targets = [_target(text, source, store, noise) for text in dict.fromkeys(args.policy)]
     kernel = None if args.kernel is None else Exploration({"kernel": (1.0, Gaussian(args.kernel))})
-    settings = Settings(gamma=args.gamma, cap=args.cap, min_effective=args.min_effective, seed=args.seed)
-    evaluator = evaluator_of(source, settings, kernel)
+    settings = Settings(
+        gamma=args.gamma, cap=args.cap, min_effective=args.min_effective, beyond_cuts=args.beyond_cuts, seed=args.seed
+    )
+    evaluator = evaluator_of(source, settings, kernel, pages=args.pages)
     estimates = evaluator.table(targets, names)
     truth = _truth(args, source, targets)
     about = {"noise": args.noise, "kernel": args.kernel, "gamma": args.gamma, "cap": args.cap, "seed": args.seed}
+    about |= {"pages": args.pages, "beyond_cuts": args.beyond_cuts}
     report = OpeReport(source.words, evaluator.logged, estimates, truth, about)
     page = report.write(args.out)
     print(table(HEADERS, report.rows()))
@@ -178,16 +193,17 @@ def _logged(args: argparse.Namespace, store: ArtefactStore) -> Source:
     return Source(words, rows, logging, fuse, (1 / np.maximum(means, 1e-9)).astype(np.float32), fallback=fallback)
 
 
-def evaluator_of(source: Source, settings: Settings, kernel: Exploration | None = None) -> Evaluator:
-    """The log ready to be asked, with the slate's features where its candidates are known."""
+def evaluator_of(source: Source, settings: Settings, kernel: Exploration | None = None, *, pages: bool = False) -> Evaluator:
+    """The log ready to be asked, with the slate's features where its candidates are known; its sessions, or single `pages`."""
     rows = source.table
+    episodes = Episodes.from_table(rows)
     gates = [i for i, name in enumerate(rows.obs_names) if name.startswith(GATE)]
     features = None
     if source.fuse is not None and source.scale is not None and source.page_size:
         reference = None if source.logging is None else source.logging.mean
         features = SlateFeatures(source.fuse, source.page_size, source.scale, gates, reference)
     return Evaluator(
-        Episodes.from_table(rows),
+        episodes.pages() if pages else episodes,
         features=features,
         logging=source.logging,
         kernel=kernel,
@@ -251,8 +267,8 @@ def _constant(name: str, action: AnyArray, noise: Exploration | None, params: tu
 
 def _truth(args: argparse.Namespace, source: Source, targets: list[Target]) -> dict[str, tuple[float, float, float]]:
     """What the world gives each policy, with its declared noise, on fresh sessions."""
-    if source.env is None or args.gamma != 1.0:
-        return {}
+    if source.env is None or args.gamma != 1.0 or args.pages or args.beyond_cuts:
+        return {}  # the world tells what whole sessions come to, up to its own limit
     found = {}
     for target in targets:
         if target.params and tuple(target.params) != tuple(source.table.param_names):

@@ -150,6 +150,10 @@ class Episodes:
             position_rewards=None if self.position_rewards is None else self.position_rewards[rows],
         )
 
+    def pages(self) -> Self:
+        """Every page as a session of its own, a single decision; users stay together."""
+        return replace(self, first=np.arange(len(self)), truncated=np.zeros(len(self), bool))
+
     def _check(self) -> None:
         for name in ("obs", "reward", "action"):
             if not np.isfinite(getattr(self, name)).all():

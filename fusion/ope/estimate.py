@@ -17,6 +17,8 @@ STATUSES: Final[Mapping[str, str]] = {
     "no_fusion": "nobody said how actions rank candidates, which slate weights need",
     "too_little_overlap": "the log hardly ever did what the policy does; explore nearer to the policy",
     "not_converged": "the fitted values do not settle; use fewer features, a larger ridge or a discount below 1",
+    "cut_sessions": "sessions were cut, and weights say nothing of what would have followed; take fitted Q (fqe, fqe_action)",
+    "many_pages": "sessions have several pages; estimators of single decisions need every page taken as one (--pages)",
     "other_tasks": "the policy weighs other parameters than the log's; evaluate it on a log of its own kind",
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from core.arrays import Floats, Ints
 from core.errors import ConfigError
-from fusion.ope.bandit import Moments
+from fusion.ope.bandit import BANDIT, Decisions, Moments
 from fusion.ope.episodes import Episodes
 from fusion.ope.estimate import Estimate
 from fusion.ope.features import ActionFeatures, Features, Fuse, SlateFeatures
@@ -29,6 +29,8 @@ class Settings:
 
     Attributes:
         gamma: Discount per page; 1: the sum of a session's rewards.
+        beyond_cuts: Value what would have followed where a session was cut, by fitted Q (weights cannot: `cut_sessions`); returns
+            count up to the cut otherwise.
         cap: The weight at which NCIS cuts.
         ridge, widen: Of fitted Q: the ridge on standardised features; by how much its interval is wider than the redraws say,
             for the model's own bias (found on simulated worlds; see docs/ope.md).
@@ -40,6 +42,7 @@ class Settings:
     """
 
     gamma: float = 1.0
+    beyond_cuts: bool = False
     cap: float = 10.0
     ridge: float = 0.05
     widen: float = 1.75
@@ -93,6 +96,10 @@ class Evaluator:
         others = target.params and self.params and tuple(target.params) != tuple(self.params)
         if others or target.act(e.obs[:1]).shape[1] != e.action.shape[1]:
             return Estimate.empty(target.name, estimator, "other_tasks", n=e.n_sessions)
+        if self.settings.beyond_cuts and estimator not in BEYOND and e.truncated.any():
+            return Estimate.empty(target.name, estimator, "cut_sessions", n=e.n_sessions)
+        if estimator in BANDIT and e.n_sessions < len(e):
+            return Estimate.empty(target.name, estimator, "many_pages", n=e.n_sessions)
         return ESTIMATORS[estimator](self, target)
 
     def table(self, targets: Iterable[Target], estimators: Iterable[str]) -> list[Estimate]:
@@ -142,7 +149,7 @@ class Evaluator:
 
     def _fqe(self, episodes: Episodes, features: Features) -> LinearFqe:
         s = self.settings
-        return LinearFqe(episodes, features, gamma=s.gamma, ridge=s.ridge, seed=s.seed)
+        return LinearFqe(episodes, features, gamma=s.gamma, ridge=s.ridge, seed=s.seed, beyond_cuts=s.beyond_cuts)
 
     def _weighted(self, policy: str, estimator: str, moments: Moments, raw: Floats, note: str = "") -> Estimate:
         """An estimate of sessions from its moments; `raw` are the weights before any cut."""
@@ -214,6 +221,27 @@ def _with_model(ev: Evaluator, target: Target, steps: Steps) -> Steps:
         rows = np.flatnonzero(np.isin(session, mine))
         q[rows], v[rows] = model.q_values(model.evaluate(target, n_redraws=0), e.take(mine), target)
     return replace(steps, q_logged=q, v_target=v)
+
+
+def _decisions(name: str) -> Callable[[Evaluator, Target], Estimate]:
+    """A weighted estimator of single decisions: sessions of one page each."""
+
+    def estimate(ev: Evaluator, target: Target) -> Estimate:
+        weighed = ev.weighed(target)
+        status = weighed if isinstance(weighed, str) else "no_candidates" if name in _MODELLED and _lacks_scores(ev) else ""
+        if isinstance(weighed, str) or status:
+            return Estimate.empty(target.name, name, status, n=ev.episodes.n_sessions)
+        e, steps = ev.episodes, ev.steps(weighed)
+        if name in _MODELLED:
+            steps = _with_model(ev, weighed, steps)
+        none = np.zeros(len(e))
+        q, v = (none if x is None else x for x in (steps.q_logged, steps.v_target))
+        found = BANDIT[name](Decisions(e.reward, e.propensity, weighed.density(e.action, e.obs), q, v))
+        return ev._weighted(
+            target.name, name, found, steps.weight, "of the policy smoothed by a kernel" if weighed.smoothed else ""
+        )
+
+    return estimate
 
 
 def _fqe(name: str, penalty: float) -> Callable[[Evaluator, Target], Estimate]:
@@ -295,6 +323,8 @@ def _lacks_scores(ev: Evaluator) -> bool:
     return isinstance(ev.features, SlateFeatures) and ev.episodes.scores is None
 
 
+BEYOND: Final = ("fqe", "conservative_ope", "fqe_action")  # can value what follows a cut
+_MODELLED: Final = ("dr", "sndr", "switch_dr", "dros")
 ESTIMATORS: Final[Mapping[str, Callable[[Evaluator, Target], Estimate]]] = {
     "fqe": _fqe("fqe", 0.0),
     "conservative_ope": _fqe("conservative_ope", PENALTY),
@@ -307,4 +337,11 @@ ESTIMATORS: Final[Mapping[str, Callable[[Evaluator, Target], Estimate]]] = {
     "slate_ordered": _slate("slate_ordered", "ordered"),
     "slate_set": _slate("slate_set", "set"),
     "slate_rips": _slate("slate_rips", "position"),
+    "ips": _decisions("ips"),
+    "snips": _decisions("snips"),
+    "dm": _fqe("dm", 0.0),
+    "dr": _decisions("dr"),
+    "sndr": _decisions("sndr"),
+    "switch_dr": _decisions("switch_dr"),
+    "dros": _decisions("dros"),
 }

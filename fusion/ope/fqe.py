@@ -10,9 +10,11 @@ phi^T]`, `C = E[phi phi'^T]` (`phi'` = features of the next state and the target
 states. Penalty 0 is plain FQE (Le, Voloshin & Yue 2019); the paper's Conservative-OPE has .5e-3 (Zhang et al. 2022, BatchRL-MTF,
 after Kumar et al. 2020).
 
-A session ends with its last logged page, whether the user left (terminated) or it was cut there (truncated): `over` is either.
-Beyond a cut there is no page whose candidates could be ranked, so no bootstrap is taken there: estimated is the return as the log
-counts it, up to the cut, which is what the mean of the logged returns is, too.
+A session ends with its last logged page, whether the user left (terminated) or it was cut there (truncated): `over` is either,
+and estimated is the return as the log counts it, up to the cut, which is what the mean of the logged returns is, too. With
+`beyond_cuts` a user's leaving alone is an end, and a cut page bootstraps: `phi'` is that of the state it led to (`next_obs`). The
+candidates of the page after a cut were never drawn, so where features describe lists, `phi'` is their mean given that state and
+the page's number, by least squares over all logged pages; Q is linear in them, so it needs no more than the mean.
 
 Of the logged actions themselves the fit says exactly their mean return, whatever the features and the ridge: the constant is a
 feature without ridge, so errors `r + Q(s', a') - Q(s, a)` sum to 0 at gamma 1, and within a session all of Q but `Q(s_0, a_0)`
@@ -32,10 +34,12 @@ import numpy as np
 from core.arrays import AnyArray, Floats, Floats32, Ints
 from core.errors import ConfigError
 from fusion.ope.episodes import Episodes
-from fusion.ope.features import Features
+from fusion.ope.features import Features, pieces
+from fusion.ope.session import step_numbers
 from fusion.ope.target import Target
 
 PENALTY: Final = 0.5e-3
+_TINY: Final = 1e-4  # ridge of the mean features given a state
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,7 @@ class LinearFqe:
         gamma: Discount per page; 1 estimates the sum of a session's rewards.
         ridge: Added to the diagonal of `Sigma`, whose features are standardised.
         n_blocks: Blocks of users that are redrawn together.
-
-    A session ends with its last logged page, also where it was cut there: estimated is the return up to the cut.
+        beyond_cuts: Value what would have followed where a session was cut; otherwise returns count up to the cut.
     """
 
     def __init__(
@@ -93,11 +96,12 @@ class LinearFqe:
         ridge: float = 0.05,
         n_blocks: int = 100,
         seed: int = 0,
+        beyond_cuts: bool = False,
     ) -> None:
         if not 0 < gamma <= 1 or ridge <= 0:
             raise ConfigError(f"gamma {gamma} must lie in (0, 1] and ridge {ridge} above 0")
         self.episodes, self.gamma, self.ridge, self.seed = episodes, gamma, ridge, seed
-        self._features = features
+        self._features, self.beyond_cuts = features, beyond_cuts
         self._context = features.context(episodes)
         raw = features(episodes.obs, episodes.action, episodes.scores, self._context)
         mean, spread = raw.mean(0, dtype=np.float64), raw.std(0, dtype=np.float64)
@@ -171,12 +175,30 @@ class LinearFqe:
         ahead = np.zeros_like(phi_pi)
         ahead[:-1] = phi_pi[1:]
         ahead[e.last] = 0.0
+        cut = e.last[e.truncated[e.last]]
+        if self.beyond_cuts and len(cut):
+            ahead[cut] = self._beyond(cut, target, phi_pi)
         start = np.zeros(len(e), bool)
         start[e.first] = True
         v = np.stack([phi_pi[rows[start[rows]]].sum(0, dtype=np.float64) for rows in self._rows])
         n_starts = np.array([start[rows].sum() for rows in self._rows], float)
         found = _Moments(phi_pi, self._products(self.phi, ahead), self._sums(phi_pi), v, n_starts)
         self._kept = (target, found)
+        return found
+
+    def _beyond(self, cut: Ints, target: Target | None, phi_pi: Floats32) -> Floats32:
+        """Features `[len(cut), d]` of the pages that would have followed cut ones."""
+        e = self.episodes
+        if self._context is None and target is not None:  # the state and the action are all there is to know
+            obs = e.next_obs[cut]
+            action = target.sample(obs, np.random.default_rng(self.seed + 3))
+            return self._standard(self._features(obs, action, None, None))
+        step = step_numbers(e.first, len(e))
+        known = np.concatenate([np.ones((len(e), 1), np.float32), e.obs, pieces(step)], axis=1)
+        reached = np.concatenate([np.ones((len(cut), 1), np.float32), e.next_obs[cut], pieces(step[cut] + 1)], axis=1)
+        square = (known.T @ known).astype(np.float64)
+        square[np.diag_indices_from(square)] += _TINY * len(e)
+        found: Floats32 = (reached @ np.linalg.solve(square, known.T @ phi_pi)).astype(np.float32)
         return found
 
     def _system(self, m: _Moments, times: Floats, penalty: float) -> tuple[Floats, Floats, Floats, Floats]:

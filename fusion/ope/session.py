@@ -63,7 +63,7 @@ class Steps:
     @property
     def before(self) -> Floats:
         """`W_i,t-1`: the product of the ratios up to the step before, 1 on a session's first, `[n]`."""
-        before = np.r_[1.0, self.product[:-1]]
+        before: Floats = np.r_[1.0, self.product[:-1]]
         before[self.first] = 1.0
         return before
 

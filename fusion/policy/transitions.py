@@ -338,8 +338,8 @@ def _position_rewards(log: Columns, rows: Ints, reward: Reward) -> Floats32 | No
     gains = reward.gains()
     if any(AT + task not in log for task in gains):
         return None
-    earned: Floats32 = sum(gain * log[AT + task][rows].astype(float) for task, gain in gains.items()).astype(np.float32)
-    return earned
+    by_task = [gain * log[AT + task][rows].astype(float) for task, gain in gains.items()]
+    return np.sum(by_task, axis=0).astype(np.float32)
 
 
 def _whole_numbers(values: AnyArray) -> Ints:

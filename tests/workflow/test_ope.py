@@ -52,6 +52,31 @@ def test_a_simulated_log_comes_with_its_truth(simulated: Path) -> None:
     assert all(e["value"] is None for e in found["estimates"] if e["status"] != "ok")
 
 
+def test_its_pages_are_single_decisions(simulated: Path, tmp_path: Path) -> None:
+    arguments = ("--policy", "{click: 2, watch_s: 1}", "--noise", "0.3", "--pages", "--estimators", "dm,ips,snips,fqe")
+    run("--log", str(simulated / "log"), *arguments, "--min-effective", "5", "--out", str(tmp_path))
+    found = read(tmp_path)
+    by_name = {e["estimator"]: e for e in found["estimates"]}
+    assert by_name["dm"]["status"] == "ok"
+    assert by_name["dm"]["value"] == by_name["fqe"]["value"]
+    assert by_name["dm"]["n"] == found["logged"]["n"] > 300, "pages, not sessions"
+    assert found["truth"] == {}
+    run("--log", str(simulated / "log"), *arguments[:4], "--estimators", "ips", "--judge-sessions", "2", "--out", str(tmp_path))
+    assert read(tmp_path)["estimates"][0]["status"] == "many_pages"
+
+
+def test_cut_sessions_can_be_looked_beyond(tmp_path: Path) -> None:
+    cut = ("--world-overrides", "{n_users: 300, n_items: 300, n_candidates: 20, step_limit: 4}", "--sessions", "400")
+    chosen = ("--policy", "hand_set", "--noise", "0.1", "--estimators", "fqe_action,slate_rips", "--beyond-cuts")
+    run("--world", "default", *cut, *chosen, "--out", str(tmp_path))
+    beyond, weighted = read(tmp_path)["estimates"]
+    run("--log", str(tmp_path / "log"), *chosen[:-1], "--judge-sessions", "300", "--out", str(tmp_path / "up_to"))
+    up_to, of_slates = read(tmp_path / "up_to")["estimates"]
+    assert weighted["status"] == "cut_sessions"
+    assert of_slates["status"] in ("ok", "too_little_overlap")
+    assert beyond["value"] > 1.2 * up_to["value"]
+
+
 def test_the_page_needs_no_network_and_says_why_something_is_missing(simulated: Path) -> None:
     page = (simulated / "ope.html").read_text()
     assert "too_little_overlap" in page

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from core.errors import ConfigError, DataError
-from fusion.ope import ESTIMATORS, STATUSES, Episodes, Estimate, Evaluator, Target
+from fusion.ope import BANDIT, ESTIMATORS, STATUSES, Episodes, Estimate, Evaluator, Target
+from fusion.ope.evaluate import BEYOND
 from fusion.policy.exploration import Exploration, Gaussian
-from tests.fusion.ope.small import Table, evaluator, log, policy
+from tests.fusion.ope.small import Table, evaluator, log, policy, truth
 
+DECISIONS = ("ips", "snips", "dr", "sndr", "switch_dr", "dros")
 WEIGHTED = ("is", "pdis", "ncis", "session_dr")
 OF_LISTS = ("fqe", "conservative_ope", "fqe_network", "session_dr", "slate_ordered", "slate_set", "slate_rips")
 
@@ -97,6 +99,52 @@ def test_a_cap_that_cuts_most_of_the_weight_is_no_estimate_of_the_target() -> No
     ev = evaluator(log(policy("logging", 0.0), 2000, seed=3))
     found = Evaluator(ev.episodes, settings=replace(ev.settings, cap=0.05)).estimate("ncis", far)
     assert found.status == "too_little_overlap"
+
+
+def cut_at_random(table: Table, seed: int = 0) -> Table:
+    """Every page but a session's last is cut after with probability .3; the page after it is known by its state alone."""
+    rng = np.random.default_rng(seed)
+    last = np.r_[table.session[1:] != table.session[:-1], True]
+    cut = ~last & (rng.random(len(last)) < 0.3)
+    after = np.concatenate([[0], np.cumsum(cut)[:-1]])
+    gone = after - after[np.searchsorted(table.session, table.session)] > 0  # a page before this one was cut after
+    next_obs = table.obs.copy()
+    next_obs[:-1] = np.where(last[:-1, None], table.obs[:-1], table.obs[1:])
+    cut_table = replace(table, next_obs=next_obs, truncated=cut)
+    return replace(table, **{n: c[~gone] for n, c in vars(cut_table).items()})
+
+
+@pytest.mark.parametrize("name", ["fqe", "fqe_action", "conservative_ope"])
+def test_cut_sessions_are_valued_as_if_they_had_gone_on(name: str) -> None:
+    table, near = cut_at_random(log(policy("logging", 0.0), 6000, seed=5)), policy("near", 0.15)
+    ev = evaluator(table)
+    up_to = ev.estimate(name, near)
+    beyond = Evaluator(ev.episodes, features=ev.features, settings=replace(ev.settings, beyond_cuts=True)).estimate(name, near)
+    wanted = truth(near)
+    assert beyond.value == pytest.approx(wanted, rel=0.04)
+    assert beyond.low < wanted < beyond.high
+    assert up_to.high < 0.9 * wanted
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_what_cannot_look_beyond_a_cut_says_so(name: str) -> None:
+    ev = evaluator(cut_at_random(log(policy("logging", 0.0), 300, seed=5)))
+    beyond = Evaluator(ev.episodes, features=ev.features, settings=replace(ev.settings, beyond_cuts=True))
+    assert (beyond.estimate(name, policy("near", 0.1)).status == "cut_sessions") == (name not in BEYOND)
+
+
+@pytest.mark.parametrize("name", BANDIT)
+def test_single_decisions_need_single_pages(name: str, table: Table) -> None:
+    assert evaluator(table).estimate(name, policy("near", 0.1)).status == "many_pages"
+
+
+def test_on_single_pages_sessions_and_decisions_agree(table: Table) -> None:
+    ev = evaluator(table)
+    pages = Evaluator(ev.episodes.pages(), features=ev.features, settings=ev.settings)
+    near = policy("near", 0.1)
+    for decision, session in (("ips", "is"), ("ips", "pdis"), ("dm", "fqe"), ("dr", "session_dr")):
+        assert pages.estimate(decision, near).value == pytest.approx(pages.estimate(session, near).value, rel=1e-12)
+    assert pages.estimate("ips", policy("logging", 0.0)).value == pytest.approx(table.reward.mean(dtype=float), rel=1e-6)
 
 
 def test_a_refused_estimate_cannot_hold_a_number() -> None:

@@ -135,6 +135,44 @@ def test_a_cut_session_is_worth_what_was_logged_of_it() -> None:
     assert values[0] == values[1]
 
 
+def cut_chain(n: int = 4000) -> Episodes:
+    """The chain, every second session cut after its first page; the state that page led to is known."""
+    whole = chain(n)
+    cut = np.arange(n) % 2 == 0
+    kept = np.ones((n, 2), bool)
+    kept[cut, 1] = False
+    seen = whole.obs.reshape(n, 2, 2).copy()
+    seen[:, 0] = seen[:, 1]  # the next page's state
+    truncated = np.zeros((n, 2), bool)
+    truncated[cut, 0] = True
+    rows = np.flatnonzero(kept.ravel())
+    sizes = kept.sum(1)
+    return replace(
+        whole,
+        **{name: getattr(whole, name)[rows] for name in ("obs", "action", "reward", "propensity", "user")},
+        next_obs=seen.reshape(-1, 2)[rows],
+        truncated=truncated.ravel()[rows],
+        first=np.cumsum(sizes) - sizes,
+    )
+
+
+@pytest.mark.parametrize("value", [-0.5, 0.8])
+def test_what_follows_a_cut_is_valued_where_the_state_is_known(value: float) -> None:
+    """c + 2 c + 3 c in whole; up to the cuts, half of the second pages are missing."""
+    episodes = cut_chain()
+    beyond = LinearFqe(episodes, Paged(), ridge=1e-8, beyond_cuts=True).evaluate(always(value))
+    assert beyond.value == pytest.approx(6 * value, abs=0.06)
+    up_to = LinearFqe(episodes, Paged(), ridge=1e-8).evaluate(always(value))
+    assert up_to.value == pytest.approx(value + 5 * value / 2, abs=0.06)
+
+
+def test_users_who_left_are_not_followed() -> None:
+    """Ends that are no cuts stay ends: with none cut the two ways agree to the bit."""
+    episodes = chain(500)
+    values = [LinearFqe(episodes, Paged(), beyond_cuts=beyond).evaluate(always(0.5)).value for beyond in (False, True)]
+    assert values[0] == values[1]
+
+
 def test_reach_grows_outside_the_log_and_is_one_inside() -> None:
     episodes = chain()
     narrow = replace(episodes, action=(0.1 * episodes.action).astype(np.float32))
