@@ -339,7 +339,8 @@ def _position_rewards(log: Columns, rows: Ints, reward: Reward) -> Floats32 | No
     if any(AT + task not in log for task in gains):
         return None
     by_task = [gain * log[AT + task][rows].astype(float) for task, gain in gains.items()]
-    return np.sum(by_task, axis=0).astype(np.float32)
+    earned: Floats32 = np.sum(by_task, axis=0).astype(np.float32)
+    return earned
 
 
 def _whole_numbers(values: AnyArray) -> Ints:
