@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from core.errors import ConfigError
 
+ALL, FIRST = slice(None), slice(0, 1)  # members of a `Joint` or an `ActionForm`
 Z_BOUND = 0.5  # latent codes are clipped to this when actions are sampled, never while the VAE is trained
 
 
@@ -74,14 +75,13 @@ class Joint(nn.Module):
         self.weights = nn.ParameterList([nn.Parameter(_uniform((m, a, b), a)) for a, b in pairs])
         self.biases = nn.ParameterList([nn.Parameter(_uniform((m, 1, b), a)) for a, b in pairs])
 
-    def forward(self, state: Tensor, other: Tensor, members: slice = slice(None)) -> Tensor:
+    def forward(self, state: Tensor, other: Tensor, members: slice = ALL) -> Tensor:
         """State `[B, n_state]` and `other` `[B, K, n_other]` to `[m, B, K, n_out]`, of some members only where asked."""
         n, k = other.shape[:2]
-        own = torch.matmul(state, self.state_weight[members]).add_(self.first_bias[members])  # (m, B, H)
-        h = torch.matmul(other.reshape(n * k, -1), self.other_weight[members])  # (m, B * K, H)
-        h = h.view(-1, n, k, h.shape[-1]).add_(own[:, :, None]).relu_().view(-1, n * k, h.shape[-1])
-        out = self._deep(h, members)
-        return out.view(-1, n, k, out.shape[-1])
+        own = torch.matmul(state, _of(self.state_weight, members)).add_(_of(self.first_bias, members))  # (m, B, H)
+        h = torch.matmul(other.flatten(0, 1), _of(self.other_weight, members))  # (m, B * K, H)
+        h = h.unflatten(1, (n, k)).add_(own[:, :, None]).relu_().flatten(1, 2)
+        return self._deep(h, members).unflatten(1, (n, k))
 
     def rows(self, state: Tensor, other: Tensor, row: Tensor, member: int) -> Tensor:
         """One member's answers `[R, n_out]` to pairs of a state's number `[R]` and `other` `[R, n_other]`."""
@@ -91,10 +91,12 @@ class Joint(nn.Module):
         return self._deep(h, only)[0]
 
     def _deep(self, h: Tensor, members: slice) -> Tensor:
-        *before, last = zip(self.biases, self.weights, strict=True)
+        *before, last = (
+            (_of(bias, members), _of(weight, members)) for bias, weight in zip(self.biases, self.weights, strict=True)
+        )
         for bias, weight in before:
-            h = torch.baddbmm(bias[members], h, weight[members]).relu_()
-        return torch.baddbmm(last[0][members], h, last[1][members])
+            h = torch.baddbmm(bias, h, weight).relu_()
+        return torch.baddbmm(last[0], h, last[1])
 
 
 class ActionForm(nn.Module):
@@ -145,10 +147,11 @@ class ActionForm(nn.Module):
         unit: Tensor = weights / length.clamp(min=1e-3)
         return unit
 
-    def forward(self, state: Tensor, action: Tensor) -> Tensor:
-        """State `[B, n_state]`, actions `[B, K, n_params]` to `[m, B, K, 1]`."""
-        value = self.value(state, state.new_zeros(len(state), 1, 1))  # (m, B, 1, 1)
-        tilt = (torch.matmul(state[:, self.gate], self.tilt_weight) + self.tilt_bias)[:, :, None]  # (m, B, 1, P or 2 P)
+    def forward(self, state: Tensor, action: Tensor, members: slice = ALL) -> Tensor:
+        """State `[B, n_state]`, actions `[B, K, n_params]` to `[m, B, K, 1]`, of some members only where asked."""
+        value = self.value(state, state.new_zeros(len(state), 1, 1), members)  # (m, B, 1, 1)
+        weight, bias = _of(self.tilt_weight, members), _of(self.tilt_bias, members)
+        tilt = (torch.matmul(state[:, self.gate], weight) + bias)[:, :, None]  # (m, B, 1, P or 2 P)
         f = self.features(action)
         q: Tensor = value + (tilt[..., : self.n_params] * f).sum(-1, keepdim=True)
         if self.form == "quadratic":
@@ -280,10 +283,14 @@ class Bcq(PolicyNet):
         """Codes `[B, K, n_latent]` to actions `[B, K, n_params]`."""
         return torch.tanh(self.decoder(state, z)[0])
 
-    def sample(self, state: Tensor, k: int, generator: torch.Generator | None = None) -> Tensor:
-        """`k` likely actions a state, `[B, k, n_params]`: the code is drawn from N(0, 1) and clipped to +-.5."""
+    def codes(self, state: Tensor, k: int, generator: torch.Generator | None = None) -> Tensor:
+        """`k` codes a state, `[B, k, n_latent]`, drawn from N(0, 1) and clipped to +-.5."""
         z = torch.randn(len(state), k, self.n_latent, generator=generator, dtype=state.dtype, device=state.device)
-        return self.decode(state, z.clamp_(-Z_BOUND, Z_BOUND))
+        return z.clamp_(-Z_BOUND, Z_BOUND)
+
+    def sample(self, state: Tensor, k: int, generator: torch.Generator | None = None) -> Tensor:
+        """`k` likely actions a state, `[B, k, n_params]`."""
+        return self.decode(state, self.codes(state, k, generator))
 
     def perturb(self, state: Tensor, action: Tensor, net: Joint | None = None) -> Tensor:
         """Actions `[B, K, n_params]` moved by at most `rho` each way and clipped to [-1, 1]; `net` may be the target's."""
@@ -294,7 +301,7 @@ class Bcq(PolicyNet):
         """The sampled action that the first critic likes best."""
         state = self.standardise(obs)
         tries = self.perturb(state, self.sample(state, self.n_samples, generator))  # (B, n, P)
-        best = self.critics(state, tries)[0, :, :, 0].argmax(1)
+        best = self.critics(state, tries, FIRST)[0, :, :, 0].argmax(1)
         return tries[torch.arange(len(obs)), best]
 
     def to_config(self) -> dict[str, Any]:
@@ -369,6 +376,10 @@ def constant(action: Sequence[float], n_obs: int) -> Constant:
     net = Constant(n_obs, len(action))
     net.action.copy_(torch.as_tensor(action, dtype=torch.float32))
     return net
+
+
+def _of(parameter: Tensor, members: slice) -> Tensor:
+    return parameter if members == ALL else parameter[members]  # a slice of everything would copy its gradient
 
 
 def _uniform(shape: tuple[int, ...], fan_in: int) -> Tensor:

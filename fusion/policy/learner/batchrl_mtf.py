@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.policy.learner.base import COMMON, Batch, FusionConfig, FusionLearner, FusionModule, frozen, target_of
-from fusion.policy.networks import Bcq, Joint
+from fusion.policy.networks import FIRST, Bcq, Joint
 
 
 class BatchRlMtfModule(FusionModule):
@@ -64,7 +64,7 @@ class BatchRlMtfLearner(FusionLearner):
         with torch.no_grad():
             likely = net.sample(batch["state"], 1, self.generator)
         with frozen(net.critics):
-            perturbation = -net.critics(batch["state"], net.perturb(batch["state"], likely))[0].mean()
+            perturbation = -net.critics(batch["state"], net.perturb(batch["state"], likely), FIRST).mean()
         return {"vae": vae, "critic": critic, "perturbation": perturbation, "q": q.mean()}
 
     def vae_loss(self, state: Tensor, action: Tensor) -> Tensor:
@@ -76,32 +76,40 @@ class BatchRlMtfLearner(FusionLearner):
         return nn.functional.mse_loss(again, action) + float(self.net.settings["kl_weight"]) * divergence
 
     def next_values(self, batch: Batch) -> Tensor:
-        """max_n min_j Q'_j at s', `[1, B]`."""
-        net, state = self.net.policy, batch["next_state"]
-        likely = net.sample(state, self.net.settings["n_samples"], self.generator)
-        tries = net.perturb(state, likely, self.net.target_perturbation)
-        critics = self.net.target_critics
-        if isinstance(critics, Joint):
-            return best_of_two(critics, state, tries).unsqueeze(0)
-        value: Tensor = critics(state, tries)[..., 0].amin(0).amax(1)
-        return value[None]
+        """max_n min_j Q'_j at s', `[1, B]`; 0 where the session was left, since nothing comes after."""
+        net, critics = self.net.policy, self.net.target_critics
+        alive = (batch["terminated"] == 0).nonzero()[:, 0]
+        z = net.codes(batch["next_state"], self.net.settings["n_samples"], self.generator)[alive]
+        state = batch["next_state"][alive]
+        tries = net.perturb(state, net.decode(state, z), self.net.target_perturbation)
+        best = best_of_two(critics, state, tries) if isinstance(critics, Joint) else critics(state, tries)[..., 0].amin(0).amax(1)
+        return best.new_zeros(1, len(batch["terminated"])).index_copy_(1, alive, best[None])
 
 
 def best_of_two(critics: Joint, state: Tensor, tries: Tensor) -> Tensor:
-    """max over tries `[B, K, P]` of the smaller of two critics, `[B]`, exactly, asking the second only where it matters.
+    """max over tries `[B, K, P]` of the smaller of two critics, `[B]`, exactly, mostly asking one critic about each try.
 
-    No try is worth more than the first critic says. So the first critic's favourite is judged by the second, and then only tries
-    whose first value lies above what the favourite came to.
+    No try is worth more than either critic says. Both judge the first try of a state, and the lower one there is asked about all
+    the others. Its favourite is judged by the other too, and then only the tries that it puts above what the favourite came to.
     """
-    q = critics(state, tries, slice(0, 1))[0, :, :, 0]  # (B, K)
+    first = critics(state, tries[:, :1])[:, :, 0, 0]  # (2, B)
+    value = torch.empty_like(first[0])
+    for lead in (0, 1):
+        rows = (first.argmin(0) == lead).nonzero()[:, 0]
+        value[rows] = _led_by(lead, critics, state[rows], tries[rows])
+    return value
+
+
+def _led_by(lead: int, critics: Joint, state: Tensor, tries: Tensor) -> Tensor:
+    q = critics(state, tries, slice(lead, lead + 1))[0, :, :, 0]  # (B, K)
     row = torch.arange(len(q))
     top, at = q.max(1)
-    value = torch.minimum(top, critics.rows(state, tries[row, at], row, 1)[:, 0])
+    value = torch.minimum(top, critics.rows(state, tries[row, at], row, 1 - lead)[:, 0])
     doubtful = q > value[:, None]
     doubtful[row, at] = False
     row, column = doubtful.nonzero(as_tuple=True)
     if len(row):
-        other = torch.minimum(q[row, column], critics.rows(state, tries[row, column], row, 1)[:, 0])
+        other = torch.minimum(q[row, column], critics.rows(state, tries[row, column], row, 1 - lead)[:, 0])
         value = value.scatter_reduce(0, row, other, "amax")
     return value
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from core.errors import ConfigError
 from fusion.policy.learner.actor_critic import ActorCriticModule
 from fusion.policy.learner.base import COMMON, Batch, FusionConfig, FusionLearner, FusionModule, frozen
+from fusion.policy.networks import FIRST
 
 
 class IqlModule(ActorCriticModule):
@@ -59,7 +60,7 @@ class IqlLearner(FusionLearner):
             found["actor"] = (weight * ((action - batch["action"]) ** 2).mean(1)).mean()
         else:
             with frozen(net.critics):
-                judged = net.critics(state, action[:, None])[0, :, 0, 0]
+                judged = net.critics(state, action[:, None], FIRST)[0, :, 0, 0]
             near = nn.functional.mse_loss(action, batch["action"])
             found["actor"] = -s["alpha"] * judged.mean() / judged.detach().abs().mean().clamp(min=1e-6) + near
         return {**found, "q": q.mean()}

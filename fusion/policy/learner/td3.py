@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fusion.policy.learner.actor_critic import ActorCriticModule
 from fusion.policy.learner.base import COMMON, Batch, FusionConfig, FusionLearner, FusionModule, frozen
+from fusion.policy.networks import FIRST
 
 
 class Td3Module(ActorCriticModule):
@@ -54,7 +55,7 @@ class Td3Learner(FusionLearner):
             slow: Tensor = self.net.target_critics(state, action[:, None])[:, :, 0, 0]
             return slow.mean(0)
         with frozen(self.net.critics):
-            q: Tensor = self.net.critics(state, action[:, None])[0, :, 0, 0]
+            q: Tensor = self.net.critics(state, action[:, None], FIRST)[0, :, 0, 0]
         return q
 
 

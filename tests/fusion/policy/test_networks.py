@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.errors import ConfigError
-from fusion.policy.networks import CRITIC_FORMS, ActionForm, Joint, Standardise, build, constant, critics
+from fusion.policy.networks import CRITIC_FORMS, FIRST, ActionForm, Joint, Standardise, build, constant, critics
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "constant": {"kind": "constant", "n_obs": 4, "n_params": 3},
@@ -61,6 +61,9 @@ def test_asking_one_member_or_some_rows_gives_the_same_numbers() -> None:
         assert torch.allclose(net(state, other, slice(1, 2))[0], every[1], atol=1e-6)
         row, column = torch.tensor([0, 4, 4]), torch.tensor([6, 0, 3])
         assert torch.allclose(net.rows(state, other[row, column], row, 2), every[2, row, column], atol=1e-6)
+        for form in CRITIC_FORMS:
+            pair = critics(form, 4, 3, [8], 2, ranges=[[0.0] * 3, [1.0] * 3])
+            assert torch.allclose(pair(state, other, FIRST)[0], pair(state, other)[0], atol=1e-6)
 
 
 def test_a_direction_critic_sees_no_scale() -> None:

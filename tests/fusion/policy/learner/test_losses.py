@@ -181,10 +181,19 @@ def test_best_of_two_is_the_largest_minimum() -> None:
     torch.manual_seed(0)
     nets = Joint(N_OBS, N_PARAMS, [8], 1, 2)
     with torch.no_grad():
-        for _ in range(20):
-            state, tries = torch.randn(40, N_OBS), torch.rand(40, 10, N_PARAMS) * 2 - 1
+        for n, k in [(40, 10)] * 20 + [(40, 1), (1, 3), (0, 10)]:
+            state, tries = torch.randn(n, N_OBS), torch.rand(n, k, N_PARAMS) * 2 - 1
             plain = nets(state, tries)[..., 0].amin(0).amax(1)
             assert torch.allclose(best_of_two(nets, state, tries), plain, atol=1e-6)
+
+
+def test_batchrl_mtf_asks_no_network_about_what_follows_a_left_session() -> None:
+    built, rows = learner("batchrl_mtf", n_samples=7), batch()
+    rows["next_state"][rows["terminated"] == 1] = torch.nan
+    with torch.no_grad():
+        assert torch.isfinite(built.target(rows)).all()
+        rows["terminated"] = torch.ones_like(rows["terminated"])
+        assert built.target(rows).tolist() == [rows["reward"].tolist()]
 
 
 def test_unified_rl_critics_aim_at_their_own_groups_reward_discounted_outside_the_box() -> None:
