@@ -80,8 +80,10 @@ class Joint(nn.Module):
         n, k = other.shape[:2]
         own = torch.matmul(state, _of(self.state_weight, members)).add_(_of(self.first_bias, members))  # (m, B, H)
         h = torch.matmul(other.flatten(0, 1), _of(self.other_weight, members))  # (m, B * K, H)
-        h = h.unflatten(1, (n, k)).add_(own[:, :, None]).relu_().flatten(1, 2)
-        return self._deep(h, members).unflatten(1, (n, k))
+        m, _, width = h.shape
+        h = h.view(m, n, k, width).add_(own[:, :, None]).relu_().view(m, n * k, width)
+        out = self._deep(h, members)
+        return out.view(m, n, k, out.shape[-1])
 
     def rows(self, state: Tensor, other: Tensor, row: Tensor, member: int) -> Tensor:
         """One member's answers `[R, n_out]` to pairs of a state's number `[R]` and `other` `[R, n_other]`."""
