@@ -2,7 +2,8 @@
 
 Fair play: a learner's log and a search's play hold the same number of sessions of the same world. Each kind's best is chosen on
 validation seeds, made again from fresh logs (fresh play) and judged on fresh seeds, once. `NAME (paper)` keeps the papers' form,
-critics that are plain MLPs of state and action; the others are our form, see docs/policy.md.
+critics that are plain MLPs of state and action; the others are our form, see docs/policy.md. `least_squares` also reads the
+candidates' scores of the log, `least_squares (direction)` does not.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ QUICK = Plan(
     valid_seeds=(901,),
     test_seeds=(11, 12),
     train_seeds=(1, 2),
+    pair_seeds=(1, 2),
     overrides=(("n_users", 2000), ("n_items", 2000), ("n_candidates", 40)),
 )
 SPEED = {"hidden": [256, 256], "batch_size": 256, "n_samples": 10, "rho": 0.15}
@@ -86,7 +88,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def world(bench: Bench, bed: Workbench) -> None:
     """All policies of one world; the two figures."""
     plan, field = bed.plan, dict[str, Made]()
-    forms: dict[str, tuple[str, Mapping[str, Any]]] = {"least_squares": ("least_squares", {})}
+    forms: dict[str, tuple[str, Mapping[str, Any]]] = {
+        "least_squares": ("least_squares", {"lists": True}),
+        "least_squares (direction)": ("least_squares", {}),
+    }
     forms |= {name: (name, settings) for name, settings in OURS.items()}
     if bed.preset == WORLDS[0]:
         forms |= {f"{name} (paper)": (name, settings) for name, settings in PAPER.items()}

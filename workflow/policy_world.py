@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from core.arrays import Floats, Floats32
+from core.arrays import AnyArray, Floats, Floats32
 from core.errors import ConfigError
 from fusion.policy.learner.non_rl import Play, Start
 from fusion.policy.networks import PolicyNet
@@ -45,6 +45,10 @@ class Ground:
             "activeness": {task: gain for task, gain in gains.items() if task not in STICKINESS},
         }
         return cls(env, env.actions(world.hand_set()), Reward({name: part for name, part in groups.items() if part}))
+
+    def terms(self, scores: AnyArray) -> AnyArray:
+        """What each weight multiplies, `[n, N, n_params]`: scores `[n, N, n_tasks]` in average occurrences."""
+        return np.asarray(scores, np.float32) * self.env.world.unit
 
     def start(self) -> Start:
         """Where searches begin."""

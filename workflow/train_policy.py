@@ -15,6 +15,7 @@ from core.errors import ConfigError
 from fusion.formula.families import weighted_sum_of
 from fusion.policy.fitted import fitted
 from fusion.policy.learner.least_squares import least_squares
+from fusion.policy.learner.lists import Terms
 from fusion.policy.learner.non_rl import SEARCHES
 from fusion.policy.learner.recipes import OURS
 from fusion.policy.learner.registry import ALGORITHMS
@@ -31,6 +32,7 @@ from simulator.world import World
 from workflow.data import add_store_argument, mapping_option, store_of
 from workflow.policy_ope import ope_table
 from workflow.policy_state import state_of
+from workflow.policy_terms import terms_of
 from workflow.policy_world import EXPLORATIONS, GATE, Acting, Ground
 from workflow.tables import table
 from workflow.transitions import add_session_arguments, open_transitions
@@ -104,7 +106,7 @@ def _from_log(args: argparse.Namespace) -> str:
         rows, found = fitted(rows, args.fit_reward, n_next=args.fit_next, seed=args.seed)
         tables = [weights_table(found, args.fit_reward, args.fit_next)]
         print(table(tables[0].headers, tables[0].rows))
-    trained = _train(args, rows, 0)
+    trained = _train(args, rows, 0, terms_of(logging, rows))
     report = _report(args, trained, rows, trained.net, tables)
     strategy = _with_net(logging, trained.net)
     made = _publish(args, strategy, trained, parent.manifest.get("parents", {}).get("ranker"), {}, rows)
@@ -147,15 +149,16 @@ def _rounds(args: argparse.Namespace, ground: Ground) -> tuple[Trained, Transiti
         options = {"exploration": args.exploration, "baseline": net, "reward": _reward(args), "candidates": args.reward is None}
         rows = ground.log(each, seed=seed, progress=True, **options)
         kept.append(rows)
-        trained = _train(args, concatenated(kept), turn)
+        terms = ground.terms if options["candidates"] else None
+        trained = _train(args, concatenated(kept), turn, terms)
         net = trained.net
     assert trained is not None
     return trained, concatenated(kept)
 
 
-def _train(args: argparse.Namespace, rows: Transitions, turn: int) -> Trained:
+def _train(args: argparse.Namespace, rows: Transitions, turn: int, terms: Terms | None) -> Trained:
     if args.algorithm == SOLVED:
-        return _solve(args, rows)
+        return _solve(args, rows, terms)
     settings: dict[str, Any] = dict(OURS[args.algorithm]) if args.recipe == "ours" else {}
     known = ALGORITHMS[args.algorithm].DEFAULTS
     gate = [name for name in GATE if any(column.startswith(name) for column in rows.obs_names)]
@@ -169,12 +172,18 @@ def _train(args: argparse.Namespace, rows: Transitions, turn: int) -> Trained:
     return train(rows, args.algorithm, settings=settings, **options)
 
 
-def _solve(args: argparse.Namespace, rows: Transitions) -> Trained:
-    settings: dict[str, Any] = {"gate": list(GATE), **mapping_option("--settings", args.settings)}
-    unknown = sorted(set(settings) - {"gate", "gamma", "trace", "ridge_common", "ridge_gate", "ridge_value", "rounds"})
+def _solve(args: argparse.Namespace, rows: Transitions, terms: Terms | None) -> Trained:
+    given = mapping_option("--settings", args.settings)
+    settings: dict[str, Any] = {"gate": list(GATE), "lists": terms is not None, **given}
+    numbers = ("gamma", "trace", "later", "ridge_common", "ridge_gate", "ridge_list", "ridge_value", "rounds")
+    unknown = sorted(set(settings) - {"gate", "lists", *numbers})
     if unknown:
         raise ConfigError(f"--settings: {SOLVED} has no setting {unknown[0]!r}")
-    net = least_squares(rows, **{**settings, "gate": columns_of(settings["gate"], rows.obs_names)})
+    if settings["lists"] and terms is None:
+        raise ConfigError("--settings: lists need every candidate's scores in the log and a formula linear in its parameters")
+    known = {name: settings[name] for name in numbers if name in settings}
+    gate = columns_of(settings["gate"], rows.obs_names)
+    net = least_squares(rows, gate=gate, terms=terms if settings["lists"] else None, **known)
     return Trained(SOLVED, settings, net, (), "ok", 0, 0.0, args.seed, fingerprint(rows))
 
 

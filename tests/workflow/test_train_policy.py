@@ -136,6 +136,9 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path: Path, capsys: pytest.Ca
     assert "--workers 2: cem takes no gradient steps" in capsys.readouterr().err
     assert train(tmp_path, "--world", "default", "--algorithm", "bc", "--settings", "{depth: 3}") == 2
     assert "unknown setting 'depth'" in capsys.readouterr().err
+    unlisted = ["--reward", "{act: {click: 1}}", "--settings", "{lists: true}"]  # with another reward no candidates are kept
+    assert train(tmp_path, "--world", "default", "--algorithm", "least_squares", *unlisted) == 2
+    assert "lists need every candidate's scores in the log" in capsys.readouterr().err
     assert train(tmp_path, "--world", "default", "--algorithm", "bc", "--fit-reward", "stickiness") == 2
     assert "--fit-reward needs --log" in capsys.readouterr().err
     assert train(tmp_path, "--log", "x", "--algorithm", "bc", "--fit-reward", "stickiness", "--fit-next", "0") == 2
