@@ -44,8 +44,8 @@ class Settings:
     gamma: float = 1.0
     beyond_cuts: bool = False
     cap: float = 10.0
-    ridge: float = 0.05
-    widen: float = 1.75
+    ridge: float = 0.02
+    widen: float = 1.9
     min_effective: float = 50.0
     max_reach: float = 1.3
     n_redraws: int = 500

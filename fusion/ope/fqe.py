@@ -93,7 +93,7 @@ class LinearFqe:
         features: Features,
         *,
         gamma: float = 1.0,
-        ridge: float = 0.05,
+        ridge: float = 0.02,
         n_blocks: int = 100,
         seed: int = 0,
         beyond_cuts: bool = False,
