@@ -33,6 +33,7 @@ from simulator.rollout import transitions
 from simulator.world import World
 
 NAMED = "fqe"
+OF_SESSIONS = [name for name in ESTIMATORS if name not in BANDIT]
 NOISE = 0.1  # the declared noise of every policy judged
 NEAR = 0.15  # of the hand-set return
 COSTLY = ("fqe_network", "slate_ordered", "slate_set", "slate_rips", "session_dr")  # shown for every fifth policy
@@ -80,7 +81,7 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
     if bench.args.part in ("all", "logs"):
         for log in asked.values():
             log.everything(targets, [NAMED])
-        asked[logs[0]].everything(targets, list(ESTIMATORS))
+        asked[logs[0]].everything(targets, OF_SESSIONS)
     if bench.args.part != "all":
         return bench.finish()
     near = int(judged.near.sum())
@@ -285,7 +286,7 @@ def _policy_table(bench: Bench, logged: Estimate, found: list[Estimate], judged:
 def _others(bench: Bench, log: Asked, targets: list[Target], judged: Judged) -> None:
     """All estimators beside the named one, on the first log."""
     rows: list[list[Cell]] = []
-    for name in ESTIMATORS:
+    for name in OF_SESSIONS:
         chosen = range(0, len(targets), 5) if name in COSTLY else range(len(targets))
         found = [
             log.ask(name, target) if i in chosen else Estimate.empty(target.name, name, "ok", note="not asked")

@@ -194,14 +194,10 @@ def _sessions(name: str) -> Callable[[Evaluator, Target], Estimate]:
     """A weighted estimator of whole sessions."""
 
     def estimate(ev: Evaluator, target: Target) -> Estimate:
-        weighed = ev.weighed(target)
-        if isinstance(weighed, str):
-            return Estimate.empty(target.name, name, weighed, n=ev.episodes.n_sessions)
-        steps = ev.steps(weighed)
-        if name == "session_dr":
-            if _lacks_scores(ev):
-                return Estimate.empty(target.name, name, "no_candidates", n=ev.episodes.n_sessions)
-            steps = _with_model(ev, weighed, steps)
+        weighed = _weighable(ev, target, name)
+        if isinstance(weighed, Estimate):
+            return weighed
+        steps = _steps(ev, weighed, name)
         options = {"cap": ev.settings.cap} if name == "ncis" else {}
         notes = ["of the policy smoothed by a kernel"] if weighed.smoothed else []
         if name == "ncis":
@@ -211,6 +207,22 @@ def _sessions(name: str) -> Callable[[Evaluator, Target], Estimate]:
         return ev._weighted(target.name, name, SESSION[name](steps, **options), steps.weight, note)
 
     return estimate
+
+
+def _weighable(ev: Evaluator, target: Target, name: str) -> Target | Estimate:
+    """The target with a density, or the estimate that says why its actions cannot be weighed."""
+    weighed = ev.weighed(target)
+    if isinstance(weighed, str):
+        return Estimate.empty(target.name, name, weighed, n=ev.episodes.n_sessions)
+    if name in MODELLED and _lacks_scores(ev):
+        return Estimate.empty(target.name, name, "no_candidates", n=ev.episodes.n_sessions)
+    return weighed
+
+
+def _steps(ev: Evaluator, target: Target, name: str) -> Steps:
+    """The target's steps, with a model's values where the estimator has one."""
+    steps = ev.steps(target)
+    return _with_model(ev, target, steps) if name in MODELLED else steps
 
 
 def _with_model(ev: Evaluator, target: Target, steps: Steps) -> Steps:
@@ -227,19 +239,14 @@ def _decisions(name: str) -> Callable[[Evaluator, Target], Estimate]:
     """A weighted estimator of single decisions: sessions of one page each."""
 
     def estimate(ev: Evaluator, target: Target) -> Estimate:
-        weighed = ev.weighed(target)
-        status = weighed if isinstance(weighed, str) else "no_candidates" if name in _MODELLED and _lacks_scores(ev) else ""
-        if isinstance(weighed, str) or status:
-            return Estimate.empty(target.name, name, status, n=ev.episodes.n_sessions)
-        e, steps = ev.episodes, ev.steps(weighed)
-        if name in _MODELLED:
-            steps = _with_model(ev, weighed, steps)
-        none = np.zeros(len(e))
-        q, v = (none if x is None else x for x in (steps.q_logged, steps.v_target))
+        weighed = _weighable(ev, target, name)
+        if isinstance(weighed, Estimate):
+            return weighed
+        e, steps = ev.episodes, _steps(ev, weighed, name)
+        q, v = (np.zeros(len(e)) if x is None else x for x in (steps.q_logged, steps.v_target))
         found = BANDIT[name](Decisions(e.reward, e.propensity, weighed.density(e.action, e.obs), q, v))
-        return ev._weighted(
-            target.name, name, found, steps.weight, "of the policy smoothed by a kernel" if weighed.smoothed else ""
-        )
+        note = "of the policy smoothed by a kernel" if weighed.smoothed else ""
+        return ev._weighted(target.name, name, found, steps.weight, note)
 
     return estimate
 
@@ -324,7 +331,7 @@ def _lacks_scores(ev: Evaluator) -> bool:
 
 
 BEYOND: Final = ("fqe", "conservative_ope", "fqe_action")  # can value what follows a cut
-_MODELLED: Final = ("dr", "sndr", "switch_dr", "dros")
+MODELLED: Final = ("session_dr", "dr", "sndr", "switch_dr", "dros")  # weigh what a model of the other users leaves over
 ESTIMATORS: Final[Mapping[str, Callable[[Evaluator, Target], Estimate]]] = {
     "fqe": _fqe("fqe", 0.0),
     "conservative_ope": _fqe("conservative_ope", PENALTY),
