@@ -146,6 +146,8 @@ def test_the_store_becomes_a_table_as_a_whole_and_in_parts(logged: Logged, tmp_p
     assert np.isfinite(whole.propensity).all()
     assert whole.slate is not None
     assert whole.candidates is not None
+    assert whole.position_rewards is not None
+    np.testing.assert_allclose(whole.position_rewards.sum(1), whole.reward, rtol=1e-4, atol=1e-5)
     assert all(np.isin(shown, offered).all() for shown, offered in zip(whole.slate, whole.candidates, strict=True))
     strategy = load_strategy(logged.artefact)
     assert isinstance(strategy, PolicyStrategy)
