@@ -17,7 +17,8 @@ FILE = "census_income_kdd.parquet"
 PAIRS = {"income": ("y_income50k", "y_never_married"), "college": ("y_some_college", "y_never_married")}
 LABELS = ("y_income50k", "y_never_married", "y_some_college")
 NEVER = ("income_50k", "marital_stat", "instance_weight", "split", *LABELS)  # the answers, the weight, and the split itself
-CONFIG = TrainConfig(epochs=14, batch_size=512, patience=3, average=0.999)
+CONFIG = TrainConfig(epochs=8, batch_size=512, learning_rate=2e-3, schedule="cosine", patience=8)
+OPTIONS = {"hidden": (128, 64), "dropout": 0.2}
 NUMBERS = ("age", "wage_per_hour", "capital_gains", "capital_losses", "stock_dividends", "num_emp", "weeks_worked")
 
 
@@ -54,4 +55,4 @@ def load(folder: str | Path, *, pair: str = "income", dim: int = 8) -> Recipe:
     cut = int(len(known) * 0.9)
     rows = np.arange(len(known))
     parts = known.take(rows < cut), known.take(rows >= cut), log.take(~kept)
-    return Recipe("census_income", FeatureSpec(features, tasks), *parts, config=CONFIG)
+    return Recipe("census_income", FeatureSpec(features, tasks), *parts, config=CONFIG, options=OPTIONS)
