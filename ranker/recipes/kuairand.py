@@ -56,6 +56,7 @@ OPTIONS = {"hidden": (64, 32), "dropout": 0.3}
 OWN: Mapping[str, Mapping[str, Any]] = {
     "ple": {"dropout": 0.15},  # two levels learn slowly under more
     "aesm2": {"scenarios": [], "hidden": [64, 32]},  # experts are chosen by task alone: a choice by scenario costs too many rows
+    "din": {"base": "mmoe"},  # one body for all tasks is too small, with interests or without
     "dupn": {"n_hidden": 64, "n_attention": 32, "n_rep": 64},  # as wide as the others; its own widths take twice as long
 }
 STEPS = 5  # quantile steps a number
