@@ -191,6 +191,9 @@ def test_train_policy_learns_from_a_service_s_own_events(
     assert main(rewarded) == 0
     learned, logging = load_policy(ArtefactStore(artefacts).find("strategy/learned")), load_policy(logged.artefact)
     assert (learned.state.names, learned.ranges, learned.exploration) == (logging.state.names, logging.ranges, None)
+    lists = ["--algorithm", "least_squares", "--settings", "{lists: true, gate: []}", "--name", "solved"]
+    assert main([*rewarded, *lists]) == 0, "the service stores every candidate's scores where a bucket explores"
+    assert load_policy(ArtefactStore(artefacts).find("strategy/solved")).ranges == logging.ranges
     capsys.readouterr()
     assert main([*rewarded, "--fit-reward", "dwell"]) == 2
     assert "no group 'dwell' to fit its weights to; groups are act, stay" in capsys.readouterr().err
