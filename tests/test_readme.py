@@ -30,7 +30,6 @@ def commands() -> list[list[str]]:
     return found
 
 
-@pytest.mark.timeout(900)  # nine commands, training among them
 def test_console_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shown = commands()

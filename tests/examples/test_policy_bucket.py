@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import json, sys
@@ -20,7 +18,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.timeout(900)
 def test_the_readout_finds_what_the_simulator_knows(tmp_path: Path) -> None:
     """In a process of its own, as ray must be started with its settings; the seeds are fixed, so it comes out the same."""
     script = tmp_path / "run.py"

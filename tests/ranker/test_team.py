@@ -44,7 +44,7 @@ def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     command = [sys.executable, "-m", "tests.ranker.test_team", str(folder)]
     workers = [subprocess.Popen([*command, str(rank)], cwd=Path(__file__).parents[2]) for rank in range(2)]
-    assert [worker.wait(timeout=280) for worker in workers] == [0, 0]
+    assert [worker.wait(timeout=840) for worker in workers] == [0, 0]
     return folder
 
 

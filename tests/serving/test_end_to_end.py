@@ -18,8 +18,6 @@ from serving.client import Client, ServiceError
 from tests.serving import small
 from tests.serving.running import Running, events
 
-pytestmark = pytest.mark.timeout(600)
-
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:

@@ -24,7 +24,6 @@ from simulator.policies import mixed_exploration
 from tests.serving.running import Running
 from workflow.online import Online
 
-pytestmark = pytest.mark.timeout(900)
 TASKS = ("click", "watch_s")
 USERS, N_DAYS = np.arange(90), 2
 PLAN = """

@@ -172,7 +172,6 @@ def test_every_number_of_the_settings_has_its_extremes() -> None:
     assert set(EXTREMES) == {f.name for f in fields(WorldSettings) if f.type == "float"}
 
 
-@pytest.mark.timeout(900)
 @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     chosen=st.lists(st.sampled_from(sorted(EXTREMES)), min_size=8, max_size=16, unique=True),

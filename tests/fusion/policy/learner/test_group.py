@@ -38,12 +38,10 @@ def alike(mine: Trained, its: Trained) -> None:
         assert torch.allclose(a, b, atol=1e-4)
 
 
-@pytest.mark.timeout(900)
 def test_two_workers_equal_one() -> None:
     alike(run("iql", n_workers=2), run("iql"))
 
 
-@pytest.mark.timeout(900)
 def test_two_workers_that_were_killed_equal_one(tmp_path: Path) -> None:
     """Networks, optimisers, targets, lambda-returns and batches go on from the checkpoint, in each worker."""
     told: dict[str, Any] = {"settings": {"n_critics": 2, "trace": 0.5, "trace_every": 8}}
