@@ -26,7 +26,7 @@ def chain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], dropou
     >>> chain(torch.tensor([[1.0, -1.0]]), [torch.tensor([[[2.0], [1.0]], [[0.0], [3.0]]])], [torch.zeros(2, 1, 1)]).tolist()
     [[[1.0]], [[0.0]]]
     """
-    out: Tensor = _Chain.apply(x, dropout, len(weights), *weights, *biases)  # type: ignore[no-untyped-call]
+    out: Tensor = _Chain.apply(x, dropout, len(weights), *weights, *biases)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return out
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from core.errors import ConfigError
+
+SCHEDULES: Mapping[str, Callable[[float], float]] = {  # share of the run that is done -> factor on every learning rate
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+}
 
 
 @dataclass(frozen=True)
@@ -67,8 +74,8 @@ class TrainConfig:
                 raise ConfigError(f"training setting {name} = {getattr(self, name)} must be at least {least}")
         if not 0 < self.learning_rate < float("inf"):
             raise ConfigError(f"training setting learning_rate = {self.learning_rate} must be above 0")
-        if self.schedule not in ("constant", "linear", "cosine"):
-            raise ConfigError(f"training setting schedule = {self.schedule!r} is not one of constant, linear, cosine")
+        if self.schedule not in SCHEDULES:
+            raise ConfigError(f"training setting schedule = {self.schedule!r} is not one of {', '.join(SCHEDULES)}")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ConfigError(f"training setting precision = {self.precision!r} is not one of auto, float32, bfloat16")
         if not 0 <= self.average < 1:

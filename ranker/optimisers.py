@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import ConfigError
+from ranker.config import SCHEDULES
 from ranker.models.base import MultiTaskModel
 
 SPARSE_FROM = 2_000_000  # numbers in the tables; a sweep over more costs longer than the rest of a small model's step
@@ -54,18 +54,11 @@ def make_optimisers(model: MultiTaskModel, extra: Sequence[nn.Parameter], config
     return [torch.optim.AdamW([g for g in (dense_group, table_group) if g["params"]], fused=True)]
 
 
-SCHEDULES: Mapping[str, Callable[[float], float]] = {  # share of the run that is done -> factor on every learning rate
-    "constant": lambda done: 1.0,
-    "linear": lambda done: 1.0 - done,
-    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
-}
-
-
 class Schedule:
     """Learning rates that fall over the whole run; a function of the step alone, so a resumed run has nothing to restore.
 
     Args:
-        kind: A name of `SCHEDULES`.
+        kind: A name of `ranker.config.SCHEDULES`.
         optimisers: Fresh ones: their rates are those of the first step.
         n_steps: All steps of the run, `epochs` times those of an epoch.
 

@@ -56,7 +56,7 @@ class Shares:
         order = np.argsort(group, kind="stable")
         starts = np.flatnonzero(np.diff(group[order], prepend=-1))
         wanted = [len(log) * at // n_workers for at in range(1, n_workers)]
-        cuts = [*np.r_[starts, len(log)][np.searchsorted(starts, wanted)].tolist()]
+        cuts = np.r_[starts, len(log)][np.searchsorted(starts, wanted)].tolist()
         if (np.diff([0, *cuts, len(log)]) == 0).any():
             raise ConfigError(
                 f"ranking group {column!r}: its {len(starts)} groups leave some of {n_workers} workers without rows; "

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,13 +23,13 @@ from tests.ranker.together import Together, sources
 
 SPEC = example_spec(TASKS)
 TRAIN, VALID = example_log(120, 0), example_log(60, 1)
-SETTINGS = {"epochs": 4, "batch_size": 40, "learning_rate": 0.01, "patience": 9, "precision": "float32"}
-OPTIONS = {"decay": {"gamma": {"click": 0.2}}, "dwa": {"temperature": 0.05}}
+BASE = TrainConfig(epochs=4, batch_size=40, learning_rate=0.01, patience=9, precision="float32")
+OPTIONS: dict[str, dict[str, Any]] = {"decay": {"gamma": {"click": 0.2}}, "dwa": {"temperature": 0.05}}
 CASES = {
-    **{name: TrainConfig(balance=name, balance_options=OPTIONS.get(name, {}), **SETTINGS) for name in BALANCERS},  # type: ignore[arg-type]
-    **{kind: TrainConfig(ranking={"kind": kind, "group": "user_id"}, **SETTINGS) for kind in ("pairwise", "listwise")},  # type: ignore[arg-type]
-    "schedule": TrainConfig(schedule="cosine", average=0.9, average_power=1.0, **SETTINGS),  # type: ignore[arg-type]
-    "alternate": TrainConfig(alternate="scenario", **SETTINGS),  # type: ignore[arg-type]
+    **{name: replace(BASE, balance=name, balance_options=OPTIONS.get(name, {})) for name in BALANCERS},
+    **{kind: replace(BASE, ranking={"kind": kind, "group": "user_id"}) for kind in ("pairwise", "listwise")},
+    "schedule": replace(BASE, schedule="cosine", average=0.9, average_power=1.0),
+    "alternate": replace(BASE, alternate="scenario"),
 }
 
 
