@@ -28,6 +28,7 @@ class Batch:
         lists: By feature, `(B, L)` int32, 0 as padding.
         values, weights: Targets and their weights, `(B, K)`.
         group: What rows are compared within by a ranking term, `(B,)`; None without one.
+        shares: How many rows are each ensemble member's, one after another; empty where every network reads all of them.
     """
 
     ids: Tensor
@@ -36,6 +37,7 @@ class Batch:
     values: Tensor
     weights: Tensor
     group: Tensor | None = None
+    shares: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return self.ids.shape[0]
@@ -176,6 +178,28 @@ class AlternatingBatches:
         streams = [source.epoch(seed + 7_919 * at, batch_size) for at, source in enumerate(self.sources)]
         for turn in turns.tolist():
             yield next(streams[turn])
+
+
+class StackedBatches:
+    """A batch for each member of an ensemble, one after another: every member meets all rows, in an order of its own."""
+
+    def __init__(self, source: BatchSource, n_members: int) -> None:
+        self.source, self.n_members, self.n_rows = source, n_members, source.n_rows
+
+    def steps(self, batch_size: int) -> int:
+        """As many as for one network."""
+        return self.source.steps(batch_size)
+
+    def epoch(self, seed: int, batch_size: int) -> Iterator[Batch]:
+        """`n_members` epochs side by side; groups of different members are different groups."""
+        orders = [self.source.epoch(seed + 104_729 * member, batch_size) for member in range(self.n_members)]
+        for parts in zip(*orders, strict=True):
+            batch = concatenated(parts)
+            batch.shares = tuple(len(part) for part in parts)
+            if batch.group is not None:
+                member = torch.repeat_interleave(torch.arange(self.n_members), torch.tensor(batch.shares))
+                batch.group = batch.group * self.n_members + member
+            yield batch
 
 
 def shuffled(rows: Batch, generator: torch.Generator) -> Tensor:

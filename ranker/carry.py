@@ -55,10 +55,10 @@ def carry_tables(old: MultiTaskModel, old_encoder: Encoder, new: MultiTaskModel,
     for feature in old_encoder.spec.features:
         if feature.name not in old_encoder.layout.offsets or feature.shares:
             continue
-        width = _width(old, feature.name)
-        if width != _width(new, feature.name):
+        width = old.inputs.width(feature.name)
+        if width != new.inputs.width(feature.name):
             raise ConfigError(
-                f"feature {feature.name!r}: its embedding has {width} numbers, the new one {_width(new, feature.name)}"
+                f"feature {feature.name!r}: its embedding has {width} numbers, the new one {new.inputs.width(feature.name)}"
             )
         a, b = old_encoder.layout, new_encoder.layout
         n, total = a.rows[feature.name], b.rows[feature.name]
@@ -76,14 +76,9 @@ def carry_same(old: MultiTaskModel, new: MultiTaskModel) -> list[str]:
     state, carried = new.state_dict(), []
     source: dict[str, Tensor] = old.state_dict()
     for name, value in source.items():
-        if not name.startswith(("inputs.", "towers.", "user_towers.")) and name in state and state[name].shape == value.shape:
+        own = {"inputs", "towers", "user_towers"} & set(name.split("."))
+        if not own and name in state and state[name].shape == value.shape:
             state[name] = value
             carried.append(name)
     new.load_state_dict(state)
     return carried
-
-
-def _width(model: MultiTaskModel, feature: str) -> int:
-    layout = model.layout
-    groups = [*layout.sparse.values(), *layout.lists.values()]
-    return next(f.dim for group in groups for f in group if f.name == feature)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ranker.dropout import STEPS, kept, mask_like
+
 WIDE = 1 << 19  # hidden numbers a batch from which blocks are faster: 2 MiB
 
 
@@ -40,7 +42,7 @@ def pays(n_experts: int, n_rows: int, width: int) -> bool:
 class _Chain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, dropout: float, n_layers: int, *parameters: Tensor) -> Tensor:
-        weights, biases = parameters[:n_layers], parameters[n_layers:]
+        weights, biases, stays = parameters[:n_layers], parameters[n_layers:], kept(dropout)
         n, rows = weights[0].shape[0], x.shape[-2]
         layers = [x.new_empty(n, rows, w.shape[2]) for w in weights]
         for e in range(n):
@@ -48,10 +50,10 @@ class _Chain(torch.autograd.Function):
             for weight, bias, out in zip(weights, biases, layers, strict=True):
                 torch.mm(h, weight[e], out=out[e])
                 h = out[e].add_(bias[e]).relu_()  # (B, H)
-                if dropout:
-                    h.mul_(torch.empty_like(h).bernoulli_(1 - dropout).div_(1 - dropout))
+                if stays < STEPS:
+                    h.mul_(mask_like(h, stays)).mul_(STEPS / stays)
         ctx.save_for_backward(x, *weights, *layers)
-        ctx.dropout, ctx.n_layers = dropout, n_layers
+        ctx.stays, ctx.n_layers = stays, n_layers
         return layers[-1]
 
     @staticmethod
@@ -68,8 +70,8 @@ class _Chain(torch.autograd.Function):
                 below = layers[at - 1][e] if at else x if x.ndim == 2 else x[e]
                 own = torch.empty_like(g) if at == ctx.n_layers - 1 else g  # what was handed in is not ours to change
                 g = torch.ops.aten.threshold_backward.grad_input(g, layers[at][e], 0, grad_input=own)  # 0 where the layer gave 0
-                if ctx.dropout:
-                    g.div_(1 - ctx.dropout)
+                if ctx.stays < STEPS:
+                    g.mul_(STEPS / ctx.stays)
                 torch.mm(below.T, g, out=of_weights[at][e])
                 torch.sum(g, 0, out=of_biases[at][e, 0])
                 if at:

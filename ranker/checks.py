@@ -213,8 +213,7 @@ def check_bfloat16(make: Make) -> None:
     assert (outputs.logits.float() - exact).abs().max() < 0.1 * (1 + exact.abs().max()), "bfloat16 changes the logits"
     example.model.train()
     with torch.autocast("cpu", torch.bfloat16):
-        outputs = example.model.run(example.rows)
-    outputs.logits = outputs.logits.float()
+        outputs = example.model.run(example.rows).float()
     total = example.losses(outputs, example.rows.values, example.rows.weights).sum()
     torch.autograd.backward(total if outputs.aux is None else total + outputs.aux)
     for name, parameter in example.model.named_parameters():

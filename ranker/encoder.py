@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,8 +47,24 @@ class Layout:
 
     def width(self, side: Side) -> int:
         """Numbers a side adds to the embedded input x (lists left to the model count nothing)."""
-        pooled = sum(f.dim for f in self.lists[side] if f.pooling != "none")
-        return sum(f.dim for f in self.sparse[side]) + pooled + self.n_dense(side)
+        return sum(f.dim for f in self.embedded(side)) + self.n_dense(side)
+
+    def embedded(self, side: Side) -> list[Feature]:
+        """Features whose embeddings are part of x, in its order; the numbers follow."""
+        return [*self.sparse[side], *(f for f in self.lists[side] if f.pooling != "none")]
+
+    def resized(self, width: Callable[[int], int]) -> Layout:
+        """The same layout with other embedding widths; `width` must keep different widths different, and their order."""
+
+        def change(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+            return tuple(replace(feature, dim=width(feature.dim)) for feature in features)
+
+        return replace(
+            self,
+            sparse={side: change(self.sparse[side]) for side in SIDES},
+            lists={side: change(self.lists[side]) for side in SIDES},
+            tables={width(dim): rows for dim, rows in self.tables.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ranker.chain import chain, pays
+from ranker.dropout import Dropout
 from ranker.inputs import InputLinear, Parts
 
 
@@ -36,7 +37,7 @@ class BatchedMLP(nn.Module):
         self.n_out, self.widest = widths[-1], max(hidden, default=0)
         self.layers = nn.ModuleList(BatchedLinear(n, a, b) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(BatchedNorm(n, width) for width in hidden) if norm else None
-        self.dropout = nn.Dropout(dropout) if dropout else None
+        self.dropout = Dropout(dropout) if dropout else None
 
     def forward(self, h: Tensor) -> Tensor:
         """`(E, B, D)` to `(E, B, H)`."""
@@ -91,7 +92,7 @@ class InputExperts(nn.Module):
         self.n, self.width = n, hidden[0]
         self.first = InputLinear(n_context, n_item, n * hidden[0], mask=mask)
         self.norm = nn.BatchNorm1d(n * hidden[0]) if norm else None
-        self.dropout = nn.Dropout(dropout) if dropout else None
+        self.dropout = Dropout(dropout) if dropout else None
         self.rest = BatchedMLP(n, hidden[0], hidden[1:], dropout=dropout, norm=norm)
         self.n_out = hidden[-1]
 

@@ -187,20 +187,28 @@ class InputBlock(nn.Module):
         watched = self.watched("user", user.ids) | self.watched("request", request.ids) | self.watched("item", item.ids)
         return Parts(context, self.side("item", item, sequences), sequences, None, watched)
 
-    def joint(self, ids: Tensor, dense: Tensor, lists: Mapping[str, Tensor]) -> Parts:
-        """Embed a batch of all sides with one lookup a table; the columns are those of `Batch`."""
+    def joint(self, ids: Tensor, dense: Tensor, lists: Mapping[str, Tensor], share: Share | None = None) -> Parts:
+        """Embed a batch of all sides with one lookup a table; the columns are those of `Batch`.
+
+        Args:
+            share: Only this share of every embedding, where several networks' stand side by side.
+        """
         n = ids.shape[0]
         embedded: dict[tuple[Side, int], Tensor] = {}
-        for dim, start, stop, shares in self._joint:
-            flat = self.look_up(ids[:, start:stop], dim).view(n, (stop - start) * dim)
+        for table, start, stop, shares in self._joint:
+            flat = own(self.look_up(ids[:, start:stop], table), share)  # (n, F, dim)
+            dim = flat.shape[2]
+            flat = flat.reshape(n, (stop - start) * dim)
             for side, a, b in shares:
-                embedded[side, dim] = flat[:, a * dim : b * dim]
+                embedded[side, table] = flat[:, a * dim : b * dim]
         sequences: dict[str, SequenceInput] = {}
         pieces: list[Tensor] = []
-        at = 0
+        at = n_context = 0
         for side in SIDES:
+            if side == "item":
+                n_context = sum(piece.shape[1] for piece in pieces)
             pieces += [embedded[side, dim] for dim, _, _ in self._runs[side]]
-            pieces += self._lists(side, lists, sequences)
+            pieces += self._lists(side, lists, sequences, share)
             width = self.layout.n_dense(side)
             if width:
                 pieces.append(dense[:, at : at + width])
@@ -212,7 +220,7 @@ class InputBlock(nn.Module):
             for name, wanted in self._watched.get(side, {}).items()
             if wanted == place
         }
-        return Parts(x[:, : self.n_context], x[:, self.n_context :], sequences, None, watched, x)
+        return Parts(x[:, :n_context], x[:, n_context:], sequences, None, watched, x)
 
     def side(self, side: Side, rows: Rows, sequences: dict[str, SequenceInput]) -> Tensor:
         """One side's vector `(n, D_side)`: ids by width, pooled lists, numbers; unpooled lists go to `sequences`."""
@@ -235,11 +243,13 @@ class InputBlock(nn.Module):
                 ids = lists[feature.name]
                 found[feature.name] = SequenceInput(F.embedding(ids, self.weight(feature.dim)), ids > 0, ids)
 
-    def _lists(self, side: Side, lists: Mapping[str, Tensor], sequences: dict[str, SequenceInput]) -> list[Tensor]:
+    def _lists(
+        self, side: Side, lists: Mapping[str, Tensor], sequences: dict[str, SequenceInput], share: Share | None = None
+    ) -> list[Tensor]:
         pieces = []
         for feature in self.layout.lists[side]:
             ids = lists[feature.name]
-            entries = self.look_up(ids, feature.dim)  # (n, L, dim)
+            entries = own(self.look_up(ids, feature.dim), share)  # (n, L, dim)
             if feature.pooling == "none":
                 sequences[feature.name] = SequenceInput(entries, ids > 0, ids)
                 continue
@@ -249,9 +259,26 @@ class InputBlock(nn.Module):
             pieces.append(pooled)
         return pieces
 
-    def sequence_width(self, name: str) -> int:
-        """Width of an unpooled list's entries."""
-        return self.layout.spec[name].dim
+    def width(self, name: str) -> int:
+        """Width of one feature's embedding here, which an architecture may have changed."""
+        features = [f for side in SIDES for f in (*self.layout.sparse[side], *self.layout.lists[side])]
+        return next(f.dim for f in features if f.name == name)
+
+
+Share = tuple[int, int]  # which of how many
+
+
+def own(embedding: Tensor, share: Share | None) -> Tensor:
+    """One share of embeddings that hold several networks' side by side.
+
+    >>> own(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), (1, 2)).tolist()
+    [[3.0, 4.0]]
+    """
+    if share is None:
+        return embedding
+    which, of = share
+    width = embedding.shape[-1] // of
+    return embedding[..., which * width : (which + 1) * width]
 
 
 def _runs(features: tuple[Feature, ...]) -> list[tuple[int, int, int]]:

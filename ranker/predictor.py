@@ -149,7 +149,7 @@ class Predictor:
                 x = self.model.inputs.side(side, _rows(part), {})
                 parts_x.append(x)
                 if side == "item" and project and self.model.first_layers:
-                    parts_p.append(torch.cat([layer.project(x) for layer in self.model.first_layers], 1))
+                    parts_p.append(self.model.project(x))
             ids = self.model.inputs.watched(side, torch.from_numpy(rows.ids))
             return Encoded(side, torch.cat(parts_x), torch.cat(parts_p) if parts_p else None, lists, ids)
 

@@ -41,9 +41,9 @@ def word2vec(
 
     def prepare(model: MultiTaskModel) -> None:
         for owner, vectors in found.items():
-            start = encoder.layout.offsets[owner]
-            with torch.no_grad():
-                model.inputs.weight(vectors.shape[1])[start : start + len(vectors)] = vectors
+            start, width = encoder.layout.offsets[owner], model.inputs.width(owner)
+            with torch.no_grad():  # where several networks' embeddings stand side by side, all start alike
+                model.inputs.weight(width)[start : start + len(vectors)] = vectors.repeat(1, width // vectors.shape[1])
 
     return prepare
 

@@ -18,7 +18,7 @@ from core.errors import ConfigError, DataError
 from core.logs import LoggedDataset
 from core.tasks import TaskSet
 from ranker import balance, models
-from ranker.batches import AlternatingBatches, Batch, BatchSource, MemoryBatches, dropping, pack
+from ranker.batches import AlternatingBatches, Batch, BatchSource, MemoryBatches, StackedBatches, dropping, pack
 from ranker.checkpoint import Checkpoints
 from ranker.config import TrainConfig
 from ranker.encoder import Encoder
@@ -178,6 +178,8 @@ def fit(
         network.load_state_dict(dict(weights))
     if prepare is not None:
         prepare(network)
+    if network.n_members > 1:
+        source = StackedBatches(source, network.n_members)
     balancer = balance.make(config.balance, encoder.spec.tasks, network, config.balance_options, team)
     optimisers = make_optimisers(network, balancer.parameters(), config)
     average = Average(network, config.average, config.average_power)
@@ -219,9 +221,7 @@ def fit(
         with _seeded(seed * 1_000_003 + epoch + 1 + 7_919 * team.rank):
             for step, batch in enumerate(source.epoch(seed * 1_000_003 + epoch, config.batch_size), 1):
                 with torch.autocast("cpu", torch.bfloat16, enabled=low):
-                    outputs = network.run(batch)
-                outputs.logits = outputs.logits.float()
-                outputs.other = {name: logits.float() for name, logits in outputs.other.items()}
+                    outputs = network.run(batch).float()
                 found = losses(outputs, batch.values, batch.weights)
                 for optimiser in optimisers:
                     optimiser.zero_grad(set_to_none=True)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from core.errors import ConfigError
@@ -47,10 +48,11 @@ class MultiTaskModel(nn.Module, ABC):
         options: The architecture's own, each a keyword of its `build`.
     """
 
-    n_out: int  # set by `body`
+    n_out: int  # the width that the towers read
     towers: Towers
     towered = True  # whether its logits are towers on a representation
     grows = False  # whether weights are ordered so that a new task or scenario is a new block at the end
+    n_members = 1  # networks in it; an ensemble has several
     ahead = True  # whether the first layers read the item part as it stands, so that their share can be computed ahead
 
     def __init__(
@@ -68,7 +70,7 @@ class MultiTaskModel(nn.Module, ABC):
         self.item_tasks = [task for task in tasks if task.level == "item"]
         self.user_tasks = [task for task in tasks if task.level == "user"]
         self.n_tasks = len(self.item_tasks)
-        self.dropout, self.norm = dropout, norm
+        self.dropout, self.norm, self.tower_widths = dropout, norm, tuple(towers)
         self.layout = self.layout_for(layout, tasks, options)
         self.inputs = InputBlock(self.layout)
         self.n_context, self.n_item = self.inputs.n_context, self.inputs.n_item
@@ -77,12 +79,9 @@ class MultiTaskModel(nn.Module, ABC):
         if self.user_tasks and not self.n_context:
             raise ConfigError(f"task {self.user_tasks[0].name!r} is user-level but no feature is on the user side")
         self.check_options(options)
-        n_out = self.build(**options)
-        if self.towered:
-            self.towers = Towers(self.item_tasks, n_out, towers, dropout=dropout)
-        n_user = self.build_user() if self.user_tasks else 0
-        self.user_towers = Towers(self.user_tasks, n_user, towers, dropout=dropout) if self.user_tasks else None
-        layers = [m for n, m in self.named_modules() if isinstance(m, InputLinear) and not n.startswith("user_body")]
+        self.n_out = self.build(**options)
+        self.build_towers()
+        layers = [m for n, m in self.named_modules() if isinstance(m, InputLinear) and "user_body" not in n.split(".")]
         self.first_layers = layers if self.ahead else []
         for place, layer in enumerate(self.first_layers):
             layer.place = place
@@ -95,6 +94,14 @@ class MultiTaskModel(nn.Module, ABC):
     @abstractmethod
     def build(self) -> int:
         """Make the layers; subclasses take their options as keywords. Returns the width that the towers read."""
+
+    def build_towers(self) -> None:
+        """Towers of item-level tasks on `n_out`, and what user-level tasks read with theirs."""
+        if self.towered:
+            self.towers = Towers(self.item_tasks, self.n_out, self.tower_widths, dropout=self.dropout)
+        n_user = self.build_user() if self.user_tasks else 0
+        user_towers = Towers(self.user_tasks, n_user, self.tower_widths, dropout=self.dropout) if self.user_tasks else None
+        self.user_towers = user_towers
 
     @abstractmethod
     def represent(self, parts: Parts, notes: Notes) -> Tensor:
@@ -132,22 +139,41 @@ class MultiTaskModel(nn.Module, ABC):
         outputs: Outputs = self(self.inputs.joint(batch.ids, batch.dense, batch.lists))
         return outputs
 
+    def project(self, item: Tensor) -> Tensor:
+        """What all first layers make of the item part `(n, Di)`, side by side `(n, sum of their widths)`."""
+        return torch.cat([layer.project(item) for layer in self.first_layers], 1)
+
     def shared_layers(self) -> list[nn.Module]:
         """Dense layers that several tasks share, first to last; empty when nothing but embeddings is shared."""
         return []
 
+    @property
+    def lead(self) -> MultiTaskModel:
+        """The network whose notes `Outputs.inspect` holds: itself, or an ensemble's first member."""
+        return self
+
     @classmethod
     def body(
-        cls, host: MultiTaskModel, options: Mapping[str, Any], *, n_context: int | None = None, n_item: int | None = None
+        cls,
+        host: MultiTaskModel,
+        options: Mapping[str, Any],
+        *,
+        n_context: int | None = None,
+        n_item: int | None = None,
+        layout: Layout | None = None,
     ) -> MultiTaskModel:
         """This architecture's own layers on a host's input, which may be wider than its features: no tables, no towers.
+
+        Args:
+            n_context, n_item, layout: What the layers read, where it is not what the host reads.
 
         `body.n_out` is the width of what its `represent` gives.
         """
         body = cls.__new__(cls)
         nn.Module.__init__(body)
         body.tasks, body.item_tasks, body.user_tasks, body.n_tasks = host.tasks, host.item_tasks, host.user_tasks, host.n_tasks
-        body.dropout, body.norm, body.layout = host.dropout, host.norm, host.layout
+        body.dropout, body.norm, body.tower_widths = host.dropout, host.norm, host.tower_widths
+        body.layout = host.layout if layout is None else layout
         body.n_context = host.n_context if n_context is None else n_context
         body.n_item = host.n_item if n_item is None else n_item
         body.__dict__["inputs"] = host.inputs  # to watch ids, not to own it twice
@@ -170,5 +196,5 @@ class MultiTaskModel(nn.Module, ABC):
         known = list(inspect.signature(self.build).parameters)
         unknown = sorted(set(options) - set(known))
         if unknown and not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(self.build).parameters.values()):
-            common = ["towers", "dropout", "norm"]
+            common = ["towers", "dropout", "norm", "members"]
             raise ConfigError(f"{type(self).__name__}: unknown option {unknown[0]!r}; options are {', '.join(known + common)}")

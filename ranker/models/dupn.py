@@ -141,7 +141,7 @@ class DUPN(MultiTaskModel):
             owner = str(self.layout.spec[name].shares)
             start = self.layout.offsets[owner]
             rows = slice(start, start + self.layout.rows[owner])
-            weight = self.inputs.weight(self.layout.spec[owner].dim)
+            weight = self.inputs.weight(self.inputs.width(owner))
             weight.register_hook(partial(_without, rows=rows))  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,20 +26,15 @@ class SingleTask(MultiTaskModel):
     def layout_for(cls, layout: Layout, tasks: TaskSet, options: Mapping[str, Any]) -> Layout:
         """K embeddings in each row."""
         k = sum(task.level == "item" for task in tasks)
-        return replace(
-            layout,
-            sparse={side: tuple(replace(f, dim=f.dim * k) for f in layout.sparse[side]) for side in SIDES},
-            lists={side: tuple(replace(f, dim=f.dim * k) for f in layout.lists[side]) for side in SIDES},
-            tables={dim * k: rows for dim, rows in layout.tables.items()},
-        )
+        return layout.resized(lambda dim: dim * k)
 
     def build(self, hidden: Sequence[int] = (128, 64)) -> int:
         """K bodies on masked input."""
         layout, k = self.layout, self.n_tasks
         owners: list[int] = []  # the task that owns each number of x; -1 where it is data, which all may read
         for side in SIDES:
-            embedded = [*layout.sparse[side], *(f for f in layout.lists[side] if f.pooling != "none")]
-            owners += [task for f in embedded for task in range(k) for _ in range(f.dim // k)] + [-1] * layout.n_dense(side)
+            owners += [task for f in layout.embedded(side) for task in range(k) for _ in range(f.dim // k)]
+            owners += [-1] * layout.n_dense(side)
         owner = torch.tensor(owners)[:, None]  # (D, 1)
         reader = torch.arange(k).repeat_interleave(hidden[0])[None]  # (1, K * H1)
         mask = ((owner == reader) | (owner < 0)).float()  # (D, K * H1)

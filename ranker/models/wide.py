@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from core.errors import ConfigError
 from core.tasks import TaskSet
 from ranker.encoder import Layout
-from ranker.features import SIDES, Feature
+from ranker.features import SIDES
 from ranker.heads import n_outputs
 from ranker.inputs import Parts
 from ranker.models.base import MultiTaskModel, Notes
@@ -27,7 +26,7 @@ class Wide(MultiTaskModel):
     def layout_for(cls, layout: Layout, tasks: TaskSet, options: Mapping[str, Any]) -> Layout:
         """Each id's row holds its weights; widths stay different where they were, since features of one width share a table."""
         place = {dim: at for at, dim in enumerate(sorted(layout.tables))}
-        return resized(layout, lambda dim: n_weights(tasks) + place[dim])
+        return layout.resized(lambda dim: n_weights(tasks) + place[dim])
 
     def build(self, crosses: Sequence[Sequence[str]] = (), cross_rows: int = 100_000) -> int:
         """Weights of numbers and crosses; those of ids are the tables."""
@@ -110,25 +109,10 @@ def n_weights(tasks: TaskSet) -> int:
     return sum(n_outputs(task) for task in tasks if task.level == "item")
 
 
-def resized(layout: Layout, width: Any) -> Layout:
-    """The same layout with other embedding widths; `width` must keep different widths different, and their order."""
-
-    def change(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
-        return tuple(replace(feature, dim=width(feature.dim)) for feature in features)
-
-    return replace(
-        layout,
-        sparse={side: change(layout.sparse[side]) for side in SIDES},
-        lists={side: change(layout.lists[side]) for side in SIDES},
-        tables={width(dim): rows for dim, rows in layout.tables.items()},
-    )
-
-
 def _blocks(layout: Layout, side: Any, skip: int | None, width: int) -> list[int]:
     """Where each embedding's weights start within its side's vector."""
-    features = [*layout.sparse[side], *(f for f in layout.lists[side] if f.pooling != "none")]
     starts, at = [], 0
-    for feature in features:
+    for feature in layout.embedded(side):
         starts.append(at + (feature.dim - width if skip is None else skip))
         at += feature.dim
     return starts

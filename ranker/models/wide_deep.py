@@ -14,7 +14,7 @@ from ranker.experts import InputExperts
 from ranker.features import SIDES
 from ranker.inputs import Parts
 from ranker.models.base import MultiTaskModel, Notes
-from ranker.models.wide import WidePart, n_weights, resized
+from ranker.models.wide import WidePart, n_weights
 
 
 class WideDeep(MultiTaskModel):
@@ -26,15 +26,15 @@ class WideDeep(MultiTaskModel):
     @classmethod
     def layout_for(cls, layout: Layout, tasks: TaskSet, options: Mapping[str, Any]) -> Layout:
         """Embeddings longer by the weights."""
-        return resized(layout, lambda dim: dim + n_weights(tasks))
+        return layout.resized(lambda dim: dim + n_weights(tasks))
 
     def build(self, hidden: Sequence[int] = (128, 64), crosses: Sequence[Sequence[str]] = (), cross_rows: int = 100_000) -> int:
         """The bottom and the weights."""
         c = n_weights(self.tasks)
         deep: list[bool] = []
         for side in SIDES:
-            embedded = [*self.layout.sparse[side], *(f for f in self.layout.lists[side] if f.pooling != "none")]
-            deep += [at < f.dim - c for f in embedded for at in range(f.dim)] + [True] * self.layout.n_dense(side)
+            deep += [at < f.dim - c for f in self.layout.embedded(side) for at in range(f.dim)]
+            deep += [True] * self.layout.n_dense(side)
         mask = torch.tensor(deep).float()[:, None].expand(-1, hidden[0]).contiguous()  # (D, H1)
         self.bottom = InputExperts(1, self.n_context, self.n_item, hidden, dropout=self.dropout, norm=self.norm, mask=mask)
         self.wide = WidePart(self, None, crosses, cross_rows)

@@ -52,7 +52,7 @@ FILES = {
 }
 TRAIN_TO, VALID_TO, TEST_TO = 20220502, 20220503, 20220506
 CONFIG = TrainConfig(epochs=4, batch_size=512, learning_rate=2e-3, patience=1, evaluations=2, average=0.999, monitor_tasks=MAIN)
-OPTIONS = {"hidden": (64, 32), "dropout": 0.3}
+OPTIONS = {"hidden": (64, 32), "dropout": 0.3, "members": 3}
 OWN: Mapping[str, Mapping[str, Any]] = {
     "ple": {"dropout": 0.15},  # two levels learn slowly under more
     "aesm2": {"scenarios": [], "hidden": [64, 32]},  # experts are chosen by task alone: a choice by scenario costs too many rows

@@ -43,6 +43,7 @@ def facts(trained: Trained, log: LoggedDataset, *, max_rows: int = 20_000, seed:
         "n_rows": len(log),
         "seed": trained.seed,
         "best_epoch": trained.best_epoch,
+        "members": trained.model.n_members,
         "parameters": parameters(trained.model),
         "metrics": trained.metrics,
         "curves": curves(trained),

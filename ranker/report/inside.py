@@ -87,7 +87,7 @@ def selection(trained: Trained, rows: Batch) -> dict[str, Any]:
 
 def attention_tables(trained: Trained, rows: Batch) -> list[dict[str, Any]]:
     """DUPN: attention by every two properties of a behaviour, such as event type and age, as lift: 1 is an equal share."""
-    properties = list(getattr(trained.model, "properties", ()))
+    properties = list(getattr(trained.model.lead, "properties", ()))
     pairs: list[tuple[str, ...]] = [*combinations(properties, 2)] or [(name,) for name in properties]
     names = {name: row_names(trained.encoder, name) for name in properties}
     sums = {pair: np.zeros((2, *(len(names[name]) for name in pair))) for pair in pairs}  # of lift, of behaviours
@@ -126,7 +126,7 @@ def attention_of_one(trained: Trained, log: LoggedDataset, *, limit: int = 12) -
     """
     spec, layout = trained.encoder.spec, trained.encoder.layout
     items, _ = unpooled(layout)
-    sequences = list(getattr(trained.model, "sequences", ())) or items
+    sequences = list(getattr(trained.model.lead, "sequences", ())) or items
     asked = (
         [f.name for f in layout.sparse["request"]]
         if trained.model_name == "dupn"
@@ -179,7 +179,7 @@ def _add(at: dict[str, Floats], what: str, value: Tensor, own: Tensor | None, tr
 
 def _own_scenario(trained: Trained) -> set[str]:
     """Gates of scenario levels: each row's belongs to another scenario, so `selection` shows them."""
-    return {f"gate:{name}" for name in getattr(trained.model, "scenarios", ())}
+    return {f"gate:{name}" for name in getattr(trained.model.lead, "scenarios", ())}
 
 
 def _readers(trained: Trained, n: int) -> list[str]:
@@ -188,7 +188,7 @@ def _readers(trained: Trained, n: int) -> list[str]:
 
 
 def _experts(trained: Trained, n: int) -> list[str]:
-    model = getattr(trained.model, "network", trained.model)
+    model = getattr(trained.model.lead, "network", trained.model.lead)
     own, shared = getattr(model, "n_specific", None), getattr(model, "n_shared", None)
     if trained.model_name != "aesm2" and own is not None and shared is not None and own + shared == n:
         return [*(f"own {i + 1}" for i in range(own)), *(f"shared {i + 1}" for i in range(shared))]

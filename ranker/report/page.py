@@ -59,6 +59,8 @@ def page(facts: Mapping[str, Any]) -> str:
         f"{size['dense']:,} numbers in dense layers, {size['tables']:,} in embedding tables. "
         f"Options: {json.dumps(facts['options'])}"
     )
+    if facts["members"] > 1:
+        intro += f". The mean of {facts['members']} networks; gates, selection and attention are its first member's"
     return document(f"Ranker {facts['model']}", intro, sections)
 
 

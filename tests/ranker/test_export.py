@@ -25,14 +25,14 @@ def registry_made_once() -> Iterator[None]:
         yield
 
 
-def example(name: str) -> tuple[checks.Example, Predictor]:
-    made = checks.Example(lambda layout, tasks: models.make(name, layout, tasks))
+def example(name: str, members: int = 1) -> tuple[checks.Example, Predictor]:
+    made = checks.Example(lambda layout, tasks: models.make(name, layout, tasks, {"members": members}))
     return made, made.predictor
 
 
-@pytest.mark.parametrize("name", models.MODELS)
-def test_every_architecture_exports(name: str, tmp_path: Path) -> None:
-    made, predictor = example(name)
+@pytest.mark.parametrize(("name", "members"), [*((name, 1) for name in models.MODELS), ("mmoe", 3), ("dupn", 2), ("esmm", 2)])
+def test_every_architecture_exports(name: str, members: int, tmp_path: Path) -> None:
+    made, predictor = example(name, members)
     one = made.log.take(np.array([0])).columns
     rows = encoded(predictor, one, one, made.log.take(np.arange(7)).columns, 7)
     program = export(predictor, rows)

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from torch import nn
 
 from core.errors import DataError
 from core.logs import LoggedDataset
 from core.tasks import TaskSet, TaskSpec
 from ranker.checks import Example
 from ranker.config import TrainConfig
+from ranker.dropout import Dropout
 from ranker.models import MODELS, make
 from ranker.recipes import Recipe, kuairand, kuairand_known
 from ranker.train import train
@@ -139,7 +139,7 @@ def test_its_options_fit_every_architecture(model: str) -> None:
     tasks = TaskSet([TaskSpec("click"), TaskSpec("like")])
     network = Example(lambda layout, tasks: make(model, layout, tasks, recipe.options_for(model)), tasks).model
     if model != "wide":
-        assert {layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)} == {recipe.options_for(model)["dropout"]}
+        assert {layer.p for layer in network.modules() if isinstance(layer, Dropout)} == {recipe.options_for(model)["dropout"]}
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

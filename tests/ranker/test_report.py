@@ -20,7 +20,7 @@ from ranker.train import TrainConfig, Trained, train
 
 
 @cache
-def trained(model: str) -> tuple[Trained, LoggedDataset]:
+def trained(model: str, members: int = 1) -> tuple[Trained, LoggedDataset]:
     log = example_log(400, 0)
     kinds, ages = np.empty(400, object), np.empty(400, object)
     for row, history in enumerate(log["history"]):
@@ -47,6 +47,7 @@ def trained(model: str) -> tuple[Trained, LoggedDataset]:
         train=log.take(np.arange(300)),
         valid=log.take(np.arange(300, 400)),
         config=TrainConfig(epochs=2, batch_size=100),
+        options={"members": members},
         progress=False,
     )
     return made, log.take(np.arange(300, 400))
@@ -92,6 +93,17 @@ def test_attention_lift_is_one_on_average() -> None:
     assert one["feature"] == "scenario"
     assert np.sum(one["attention"], 1) == pytest.approx(1, abs=1e-5)
     assert report("din")["attention_of_one"]["feature"] == "item_id"
+
+
+@pytest.mark.parametrize("model", ["cgc", "aesm2", "dupn", "din"])
+def test_an_ensemble_shows_its_first_member(model: str, tmp_path: Path) -> None:
+    one, two = report(model), facts(*trained(model, 2))
+    for part in ("utilisation", "selection"):
+        assert one[part].keys() == two[part].keys()
+    assert [table["properties"] for table in one["attention"]] == [table["properties"] for table in two["attention"]]
+    assert (one["attention_of_one"] is None) == (two["attention_of_one"] is None)
+    assert two["members"] == 2
+    assert write(two, tmp_path).read_text().count("first member") == 1
 
 
 def test_gradient_cosines_are_cosines() -> None:
