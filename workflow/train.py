@@ -56,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--options",
         metavar="YAML",
-        help="the architecture's own, such as '{n_experts: 8}', over the recipe's; by architecture with --models",
+        help="the architecture's own over the recipe's, such as '{n_experts: 8}', or '{members: 3}' for an ensemble of three; "
+        "by architecture with --models",
     )
     parser.add_argument("--training", metavar="YAML", help="training settings beyond those below, such as '{patience: 3}'")
     parser.add_argument("--epochs", type=int, help="at most so many (default: the recipe's)")
