@@ -22,7 +22,7 @@ class TrainConfig:
 
     Args:
         epochs: At most so many passes.
-        batch_size: Rows a step.
+        batch_size: Rows a step; of each member of an ensemble.
         learning_rate: Of the dense layers; `embedding_rate` of the tables (the same by default).
         optimiser: `adam` or `adagrad`.
         schedule: How the rates go on from there: `constant`, or `linear` or `cosine` down to 0 at the end of the last epoch; the

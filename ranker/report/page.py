@@ -60,7 +60,7 @@ def page(facts: Mapping[str, Any]) -> str:
         f"Options: {json.dumps(facts['options'])}"
     )
     if facts["members"] > 1:
-        intro += f". The mean of {facts['members']} networks; gates, selection and attention are its first member's"
+        intro += f". It is the mean of {facts['members']} networks; gates, selection and attention are those of the first member."
     return document(f"Ranker {facts['model']}", intro, sections)
 
 
