@@ -81,6 +81,8 @@ def predict(tasks: TaskSet, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]
 def mean_of(tasks: TaskSet, members: Sequence[Outputs]) -> Outputs:
     """The outputs whose predictions are the mean of the members' predictions, so that calibrated members stay calibrated.
 
+    A regression task's are the mean of standardised values: of logarithms where its label is learned `log1p`.
+
     >>> from core.tasks import TaskSpec
     >>> two = [Outputs(torch.logit(torch.tensor([[p]]))) for p in (0.25, 0.75)]
     >>> predict(TaskSet([TaskSpec("click")]), mean_of(TaskSet([TaskSpec("click")]), two))[0].item()
@@ -94,11 +96,11 @@ def mean_of(tasks: TaskSet, members: Sequence[Outputs]) -> Outputs:
         mean = torch.where(torch.tensor([kind == "binary" for kind in kinds]), mean_log_odds(logits), logits.mean(0))
     other = {}
     for name in members[0].other:
-        stacked, kind = torch.stack([one.other[name] for one in members]), tasks[name].kind  # (M, B or 1, C)
+        each, kind = torch.stack([one.other[name] for one in members]), tasks[name].kind  # (M, B or 1, C)
         if kind == "multiclass":
-            other[name] = torch.logsumexp(F.log_softmax(stacked, -1), 0)  # a constant more than the logarithm of the mean
+            other[name] = torch.logsumexp(F.log_softmax(each, -1), 0)  # a constant more than the logarithm of the mean
         else:
-            other[name] = mean_log_odds(stacked) if kind == "binary" else stacked.mean(0)
+            other[name] = mean_log_odds(each) if kind == "binary" else each.mean(0)
     return Outputs(mean, other, mean_aux(members), members[0].inspect, members)
 
 

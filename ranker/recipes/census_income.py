@@ -18,7 +18,7 @@ PAIRS = {"income": ("y_income50k", "y_never_married"), "college": ("y_some_colle
 LABELS = ("y_income50k", "y_never_married", "y_some_college")
 NEVER = ("income_50k", "marital_stat", "instance_weight", "split", *LABELS)  # the answers, the weight, and the split itself
 CONFIG = TrainConfig(epochs=8, batch_size=512, learning_rate=2e-3, schedule="cosine", patience=8)
-OPTIONS = {"hidden": (128, 64), "dropout": 0.2}
+OPTIONS = {"hidden": (128, 64), "dropout": 0.2, "members": 3}
 NUMBERS = ("age", "wage_per_hour", "capital_gains", "capital_losses", "stock_dividends", "num_emp", "weeks_worked")
 
 
