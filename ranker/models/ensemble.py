@@ -16,7 +16,7 @@ from core.errors import ConfigError
 from core.tasks import TaskSet
 from ranker.batches import Batch
 from ranker.encoder import Layout
-from ranker.features import SIDES
+from ranker.features import SIDES, Side
 from ranker.heads import Outputs, mean_of, stacked
 from ranker.inputs import InputLinear, Parts, SequenceInput, own
 from ranker.models.base import MultiTaskModel, Notes
@@ -119,7 +119,7 @@ def _layout_of_one(layout: Layout, tasks: TaskSet, options: Mapping[str, Any]) -
     return architecture.layout_for(layout, tasks, {k: v for k, v in options.items() if k not in ("architecture", "members")})
 
 
-def _places(layout: Layout, side: Any, which: int, members: int) -> list[int]:
+def _places(layout: Layout, side: Side, which: int, members: int) -> list[int]:
     """Where one member's numbers lie within a side's vector of all: its share of each embedding, and the numbers.
 
     Args:
