@@ -177,9 +177,13 @@ def choose(runs: Runs) -> str:
     return max(runs, key=lambda model: float(np.mean([outcome.chosen_by for outcome in runs[model]])))
 
 
-def as_shipped(recipe: Recipe, model: str) -> Setting:
-    """How every model is trained: the recipe's own settings, found on its validation rows; the same for all."""
-    return Setting(recipe.config, recipe.options_for(model))
+def as_shipped(recipe: Recipe, model: str, *, quick: bool = False) -> Setting:
+    """How every model is trained: the recipe's own settings, found on its validation rows; the same for all.
+
+    A quick run trains one member of each ensemble.
+    """
+    options = dict(recipe.options_for(model))
+    return Setting(recipe.config, options | {"members": 1} if quick else options)
 
 
 def _train_all(
@@ -198,7 +202,7 @@ def _train_all(
             if model not in left_out:
                 try:
                     rows = data.get(model in SEQUENCE_MODELS, data[False])
-                    setting = as_shipped(recipe, model)
+                    setting = as_shipped(recipe, model, quick=bench.quick)
                     outcome = finished(rows, tasks, model, seed, setting, plan.work)
                     if outcome is None and not plan.only_finished:
                         outcome = run(rows, tasks, model, seed, setting, plan.work, progress=plan.progress)

@@ -19,16 +19,23 @@ from ranker.dropout import STEPS, kept, mask_like
 WIDE = 1 << 19  # hidden numbers a batch from which blocks are faster: 2 MiB
 
 
-def chain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], dropout: float = 0.0) -> Tensor:
+def chain(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    dropout: float = 0.0,
+    reads: Sequence[int] | None = None,
+) -> Tensor:
     """Each layer relu(h W + b), then dropout, for E experts: `(E, B, H)` from an input `(B, D)` of all or `(E, B, D)` of each.
 
     Args:
         weights, biases: By layer, `(E, D, H)` (any strides over the experts) and `(E, 1, H)`.
+        reads: Which block of an input `(R, B, D)` each expert reads, where several read the same.
 
     >>> chain(torch.tensor([[1.0, -1.0]]), [torch.tensor([[[2.0], [1.0]], [[0.0], [3.0]]])], [torch.zeros(2, 1, 1)]).tolist()
     [[[1.0]], [[0.0]]]
     """
-    out: Tensor = _Chain.apply(x, dropout, len(weights), *weights, *biases)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    out: Tensor = _Chain.apply(x, dropout, reads, len(weights), *weights, *biases)  # type: ignore[no-untyped-call]  # untyped in torch
     return out
 
 
@@ -41,19 +48,20 @@ def pays(n_experts: int, n_rows: int, width: int) -> bool:
 
 class _Chain(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dropout: float, n_layers: int, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, dropout: float, reads: Sequence[int] | None, n_layers: int, *parameters: Tensor) -> Tensor:
         weights, biases, stays = parameters[:n_layers], parameters[n_layers:], kept(dropout)
         n, rows = weights[0].shape[0], x.shape[-2]
+        inputs = _inputs(x, n, reads)
         layers = [x.new_empty(n, rows, w.shape[2]) for w in weights]
         for e in range(n):
-            h = x if x.ndim == 2 else x[e]  # (B, D)
+            h = inputs[e]  # (B, D)
             for weight, bias, out in zip(weights, biases, layers, strict=True):
                 torch.mm(h, weight[e], out=out[e])
                 h = out[e].add_(bias[e]).relu_()  # (B, H)
                 if stays < STEPS:
                     h.mul_(mask_like(h, stays)).mul_(STEPS / stays)
         ctx.save_for_backward(x, *weights, *layers)
-        ctx.stays, ctx.n_layers = stays, n_layers
+        ctx.stays, ctx.reads, ctx.n_layers = stays, reads, n_layers
         return layers[-1]
 
     @staticmethod
@@ -61,13 +69,16 @@ class _Chain(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, *rest = ctx.saved_tensors
         weights, layers = rest[: ctx.n_layers], rest[ctx.n_layers :]
-        given = (torch.zeros_like if x.ndim == 2 else torch.empty_like)(x) if ctx.needs_input_grad[0] else None
+        n = weights[0].shape[0]
+        given = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        inputs = _inputs(x, n, ctx.reads)
+        of_inputs = _inputs(given, n, ctx.reads) if given is not None else None
         of_weights = [torch.empty_like(w) for w in weights]  # strides kept, so that nothing is copied on the way to the parameter
         of_biases = [w.new_empty(w.shape[0], 1, w.shape[2]) for w in weights]
-        for e in range(weights[0].shape[0]):
+        for e in range(n):
             g = gradients[0][e]  # (B, H) of the last layer
             for at in reversed(range(ctx.n_layers)):
-                below = layers[at - 1][e] if at else x if x.ndim == 2 else x[e]
+                below = layers[at - 1][e] if at else inputs[e]
                 own = torch.empty_like(g) if at == ctx.n_layers - 1 else g  # what was handed in is not ours to change
                 g = torch.ops.aten.threshold_backward.grad_input(g, layers[at][e], 0, grad_input=own)  # 0 where the layer gave 0
                 if ctx.stays < STEPS:
@@ -76,8 +87,13 @@ class _Chain(torch.autograd.Function):
                 torch.sum(g, 0, out=of_biases[at][e, 0])
                 if at:
                     g = g @ weights[at][e].T  # (B, D)
-                elif given is not None and x.ndim == 2:
-                    given.addmm_(g, weights[0][e].T)
-                elif given is not None:
-                    torch.mm(g, weights[0][e].T, out=given[e])
-        return (given, None, None, *of_weights, *of_biases)
+                elif of_inputs is not None:
+                    of_inputs[e].addmm_(g, weights[0][e].T)
+        return (given, None, None, None, *of_weights, *of_biases)
+
+
+def _inputs(x: Tensor, n: int, reads: Sequence[int] | None) -> Sequence[Tensor]:
+    """What each of n experts reads, `(B, D)`: views of x."""
+    if x.ndim == 2:
+        return [x] * n
+    return x.unbind(0) if reads is None else [x[r] for r in reads]

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ranker.chain import chain, pays
 from ranker.dropout import Dropout
 from ranker.inputs import InputLinear, Parts
+from ranker.mixtures import mixtures
+from ranker.mixtures import pays as pairs_pay
 
 
 class BatchedLinear(nn.Module):
@@ -34,15 +36,16 @@ class BatchedMLP(nn.Module):
     def __init__(self, n: int, n_in: int, hidden: Sequence[int], *, dropout: float = 0.0, norm: bool = False) -> None:
         super().__init__()
         widths = [n_in, *hidden]
-        self.n_out, self.widest = widths[-1], max(hidden, default=0)
+        self.n, self.n_out, self.widest = n, widths[-1], max(hidden, default=0)
         self.layers = nn.ModuleList(BatchedLinear(n, a, b) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(BatchedNorm(n, width) for width in hidden) if norm else None
         self.dropout = Dropout(dropout) if dropout else None
 
-    def forward(self, h: Tensor) -> Tensor:
-        """`(E, B, D)` to `(E, B, H)`."""
-        if self.widest and self.training and self.norms is None and pays(h.shape[0], h.shape[1], self.widest):
-            return chain(h, *self.stacked(), self.dropout.p if self.dropout is not None else 0.0)
+    def forward(self, h: Tensor, reads: Sequence[int] | None = None) -> Tensor:
+        """`(E, B, D)` to `(E, B, H)`; `reads` says which of h's blocks each expert reads, where they are shared."""
+        if self.widest and self.training and self.norms is None and pays(self.n, h.shape[1], self.widest):
+            return chain(h, *self.stacked(), self.dropout.p if self.dropout is not None else 0.0, reads)
+        h = h if reads is None else h[reads]
         for at, layer in enumerate(self.layers):
             h = layer(h)  # (E, B, H)
             if self.norms is not None:
@@ -118,6 +121,8 @@ class InputExperts(nn.Module):
 
 def mix(gate: Tensor, experts: Tensor) -> Tensor:
     """Weighted sums of experts for every task: gate (B, K, E), experts (E, B, H) -> (K, B, H)."""
+    if pairs_pay(experts):
+        return mixtures(gate.unbind(1), experts, [range(len(experts))] * gate.shape[1])
     if not torch.is_autocast_enabled("cpu"):
         return torch.bmm(gate, experts.transpose(0, 1)).transpose(0, 1)
     with torch.autocast("cpu", enabled=False):  # B tiny products: converting them costs more than bfloat16 saves

@@ -117,10 +117,10 @@ class LookUp(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         """Rows met several times add up."""
         (ids,) = ctx.saved_tensors
-        flat, rows = ids.reshape(-1), gradients[0].reshape(-1, ctx.shape[1])
+        flat, rows = ids.reshape(-1).long(), gradients[0].reshape(-1, ctx.shape[1])  # 32-bit indices add three times as slowly
         if ctx.sparse:
             real = flat > 0
-            index = flat[real].long()[None]  # (1, entries)
+            index = flat[real][None]  # (1, entries)
             return torch.sparse_coo_tensor(index, rows[real], ctx.shape, check_invariants=False), None, None
         gradient = rows.new_zeros(ctx.shape).index_add_(0, flat, rows)
         gradient[0] = 0

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ranker.experts import InputExperts
 from ranker.inputs import InputLinear, Parts
+from ranker.mixtures import mixtures, pays
 from ranker.models.base import MultiTaskModel, Notes
 
 
@@ -34,19 +35,31 @@ class CGC(MultiTaskModel):
         return [self.experts.first, *self.experts.rest.layers]
 
 
-def blend(gate: Tensor, experts: Tensor, n_specific: int) -> Tensor:
+def blend(gate: Tensor, experts: Tensor, n_specific: int, of_all: Tensor | None = None) -> Tensor:
     """Mix own and shared experts: gate `(B, K, m_k + m_s)`, experts `(K m_k + m_s, B, H)` to `(K, B, H)`.
+
+    Args:
+        of_all: PLE's shared gate over all experts, `(B, E)`; its mixture is one more, `(K + 1, B, H)`.
 
     >>> experts = torch.tensor([[[1.0]], [[2.0]], [[10.0]]])  # task 0's, task 1's, the shared one
     >>> blend(torch.tensor([[[1.0, 0.0], [0.5, 0.5]]]), experts, n_specific=1).flatten().tolist()
     [1.0, 6.0]
     """
     rows, k, _ = gate.shape
+    n = experts.shape[0]
+    if pays(experts):
+        shared_by = range(k * n_specific, n)
+        reads = [[*range(task * n_specific, (task + 1) * n_specific), *shared_by] for task in range(k)]
+        more = [of_all] if of_all is not None else []
+        return mixtures([*gate.unbind(1), *more], experts, [*reads, *(range(n) for _ in more)])
     weight = gate.permute(1, 2, 0).unsqueeze(-1)  # (K, M, B, 1)
-    n_shared = experts.shape[0] - k * n_specific
+    n_shared = n - k * n_specific
     own, shared = torch.split(
         experts, [k * n_specific, n_shared]
     )  # a split's gradient is one copy, a slice's a full tensor of zeros
     of_own, of_shared = torch.split(weight, [n_specific, n_shared], 1)
     own = own.view(k, n_specific, rows, experts.shape[-1])  # (K, m_k, B, H)
-    return (of_own * own).sum(1) + (of_shared * shared).sum(1)  # (K, B, H)
+    g = (of_own * own).sum(1) + (of_shared * shared).sum(1)  # (K, B, H)
+    if of_all is None:
+        return g
+    return torch.cat([g, (of_all.T.unsqueeze(-1) * experts).sum(0, keepdim=True)])  # (K + 1, B, H)

@@ -47,18 +47,16 @@ class PLE(MultiTaskModel):
         experts = self.first(parts)  # (E, B, H)
         logits, shared_logits = torch.split(self.first_gates(parts), [k * mixed, self.n_all[0]], 1)  # (B, K M), (B, E)
         gate = notes.inspect["gate_1"] = torch.softmax(logits.reshape(-1, k, mixed), -1)  # (B, K, M)
-        g = blend(gate, experts, self.n_specific)  # (K, B, H)
-        shared_logits = shared_logits.T  # (E, B)
+        of_all = torch.softmax(shared_logits, 1)  # (B, E), none with one level
         for at, level in enumerate(self.experts):
-            weight = torch.softmax(shared_logits, 0).unsqueeze(-1)  # (E, B, 1)
-            below = torch.cat([g, (weight * experts).sum(0, keepdim=True)])  # (K + 1, B, H)
-            experts = level(below if self.reads is None else below[self.reads])  # (E, B, H)
+            below = blend(gate, experts, self.n_specific, of_all)  # (K + 1, B, H)
+            g, shared = torch.split(below, [k, 1])
+            experts = level(below, self.reads)  # (E, B, H)
             gate = torch.softmax(self.gates[at](g).transpose(0, 1), -1)  # (B, K, M)
             notes.inspect[f"gate_{at + 2}"] = gate
             if self.n_all[at + 1]:
-                shared_logits = self.shared_gates[at](below[k:])[0].T  # (E, B)
-            g = blend(gate, experts, self.n_specific)  # (K, B, H)
-        return g
+                of_all = torch.softmax(self.shared_gates[at](shared)[0], 1)
+        return blend(gate, experts, self.n_specific)  # (K, B, H)
 
     def shared_layers(self) -> list[nn.Module]:
         """The layers of every level's stack, first to last."""

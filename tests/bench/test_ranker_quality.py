@@ -49,7 +49,7 @@ def on_a_small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     monkeypatch.setattr(kuairand, "load", lambda folder, tasks, fresh: recipe)
     monkeypatch.setattr(ranker_quality, "_some_users", lambda folder, target: folder)
     setting = Setting(TrainConfig(epochs=3, batch_size=64, learning_rate=0.02))
-    monkeypatch.setattr(ranker_quality, "as_shipped", lambda recipe, model: setting)
+    monkeypatch.setattr(ranker_quality, "as_shipped", lambda recipe, model, **_: setting)
 
     def go(theirs: str, *more: str, quick: bool = True) -> dict[str, float | None]:
         answers = {"noise": dict.fromkeys(ranker_quality.KUAIRAND_TASKS, noise), "absent": None}

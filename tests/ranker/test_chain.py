@@ -44,6 +44,17 @@ def test_values_and_gradients_are_those_of_the_batched_form(each: bool) -> None:
         assert torch.allclose(a, b)
 
 
+def test_experts_that_read_the_same_block_add_their_gradients() -> None:
+    x, weights, biases = parameters(4)
+    blocks, reads = torch.stack([x, x.flip(0)]), [1, 0, 1]
+    given = [t.requires_grad_() for t in (blocks, *weights, *biases)]
+    ours, wanted = chain(blocks, weights, biases, reads=reads), plain(blocks[reads], *weights, *biases)
+    assert torch.allclose(ours, wanted)
+    pull = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for a, b in zip(torch.autograd.grad(ours, given, pull), torch.autograd.grad(wanted, given, pull), strict=True):
+        assert torch.allclose(a, b)
+
+
 def test_gradients_hold_against_differences_of_the_function() -> None:
     x, weights, biases = parameters(2)
     given = [t.requires_grad_() for t in (x, *weights, *biases)]
