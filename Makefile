@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/scorefusion demo $(DEMO_ARGS)
 
 test: setup
-	$(BIN)/python -m pytest -q $(TEST_ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(TEST_ARGS)
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
