@@ -51,13 +51,12 @@ class _Chain(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, dropout: float, reads: Sequence[int] | None, n_layers: int, *parameters: Tensor) -> Tensor:
         weights, biases, stays = parameters[:n_layers], parameters[n_layers:], kept(dropout)
         n, rows = weights[0].shape[0], x.shape[-2]
-        inputs = _inputs(x, n, reads)
         layers = [x.new_empty(n, rows, w.shape[2]) for w in weights]
-        for e in range(n):
-            h = inputs[e]  # (B, D)
-            for weight, bias, out in zip(weights, biases, layers, strict=True):
-                torch.mm(h, weight[e], out=out[e])
-                h = out[e].add_(bias[e]).relu_()  # (B, H)
+        steps = [zip(*(t.unbind(0) for t in (w, b, out)), strict=True) for w, b, out in zip(weights, biases, layers, strict=True)]
+        for h, *own in zip(_inputs(x, n, reads), *steps, strict=True):
+            for weight, bias, out in own:
+                torch.mm(h, weight, out=out)
+                h = out.add_(bias).relu_()  # (B, H)
                 if stays < STEPS:
                     h.mul_(mask_like(h, stays)).mul_(STEPS / stays)
         ctx.save_for_backward(x, *weights, *layers)
@@ -69,26 +68,28 @@ class _Chain(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, *rest = ctx.saved_tensors
         weights, layers = rest[: ctx.n_layers], rest[ctx.n_layers :]
-        n = weights[0].shape[0]
+        n, last = weights[0].shape[0], ctx.n_layers - 1
         given = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
-        inputs = _inputs(x, n, ctx.reads)
-        of_inputs = _inputs(given, n, ctx.reads) if given is not None else None
+        inputs, of_inputs = _inputs(x, n, ctx.reads), None if given is None else _inputs(given, n, ctx.reads)
         of_weights = [torch.empty_like(w) for w in weights]  # strides kept, so that nothing is copied on the way to the parameter
         of_biases = [w.new_empty(w.shape[0], 1, w.shape[2]) for w in weights]
-        for e in range(n):
-            g = gradients[0][e]  # (B, H) of the last layer
-            for at in reversed(range(ctx.n_layers)):
-                below = layers[at - 1][e] if at else inputs[e]
-                own = torch.empty_like(g) if at == ctx.n_layers - 1 else g  # what was handed in is not ours to change
-                g = torch.ops.aten.threshold_backward.grad_input(g, layers[at][e], 0, grad_input=own)  # 0 where the layer gave 0
+        above = [w.transpose(1, 2).unbind(0) for w in weights]  # views of each expert, made once
+        outs = [h.unbind(0) for h in layers]
+        below = [[h.T for h in inputs], *(h.transpose(1, 2).unbind(0) for h in layers[:-1])]
+        into = [w.unbind(0) for w in of_weights]
+        into_biases = [b.squeeze(1).unbind(0) for b in of_biases]
+        for e, g in enumerate(gradients[0].unbind(0)):  # (B, H) of the last layer
+            for at in range(last, -1, -1):
+                own = torch.empty_like(g) if at == last else g  # what was handed in is not ours to change
+                g = torch.ops.aten.threshold_backward.grad_input(g, outs[at][e], 0, grad_input=own)  # 0 where the layer gave 0
                 if ctx.stays < STEPS:
                     g.mul_(STEPS / ctx.stays)
-                torch.mm(below.T, g, out=of_weights[at][e])
-                torch.sum(g, 0, out=of_biases[at][e, 0])
+                torch.mm(below[at][e], g, out=into[at][e])
+                torch.sum(g, 0, out=into_biases[at][e])
                 if at:
-                    g = g @ weights[at][e].T  # (B, D)
+                    g = torch.mm(g, above[at][e])  # (B, D)
                 elif of_inputs is not None:
-                    of_inputs[e].addmm_(g, weights[0][e].T)
+                    of_inputs[e].addmm_(g, above[0][e])
         return (given, None, None, None, *of_weights, *of_biases)
 
 
