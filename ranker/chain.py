@@ -52,11 +52,11 @@ class _Chain(torch.autograd.Function):
         weights, biases, stays = parameters[:n_layers], parameters[n_layers:], kept(dropout)
         n, rows = weights[0].shape[0], x.shape[-2]
         layers = [x.new_empty(n, rows, w.shape[2]) for w in weights]
-        steps = [zip(*(t.unbind(0) for t in (w, b, out)), strict=True) for w, b, out in zip(weights, biases, layers, strict=True)]
-        for h, *own in zip(_inputs(x, n, reads), *steps, strict=True):
-            for weight, bias, out in own:
-                torch.mm(h, weight, out=out)
-                h = out.add_(bias).relu_()  # (B, H)
+        of_each = [[t.unbind(0) for t in ts] for ts in zip(weights, biases, layers, strict=True)]  # views, made once
+        for e, h in enumerate(_inputs(x, n, reads)):
+            for weight, bias, out in of_each:
+                torch.mm(h, weight[e], out=out[e])
+                h = out[e].add_(bias[e]).relu_()  # (B, H)
                 if stays < STEPS:
                     h.mul_(mask_like(h, stays)).mul_(STEPS / stays)
         ctx.save_for_backward(x, *weights, *layers)
@@ -73,7 +73,7 @@ class _Chain(torch.autograd.Function):
         inputs, of_inputs = _inputs(x, n, ctx.reads), None if given is None else _inputs(given, n, ctx.reads)
         of_weights = [torch.empty_like(w) for w in weights]  # strides kept, so that nothing is copied on the way to the parameter
         of_biases = [w.new_empty(w.shape[0], 1, w.shape[2]) for w in weights]
-        above = [w.transpose(1, 2).unbind(0) for w in weights]  # views of each expert, made once
+        above = [w.transpose(1, 2).unbind(0) for w in weights]  # views, made once
         outs = [h.unbind(0) for h in layers]
         below = [[h.T for h in inputs], *(h.transpose(1, 2).unbind(0) for h in layers[:-1])]
         into = [w.unbind(0) for w in of_weights]

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from ranker.chain import chain, pays
 from ranker.dropout import Dropout
 from ranker.inputs import InputLinear, Parts
-from ranker.mixtures import mixtures
-from ranker.mixtures import pays as pairs_pay
+from ranker.mixtures import mixtures, pairs_pay
 
 
 class BatchedLinear(nn.Module):

@@ -33,7 +33,7 @@ def mixtures(weights: Sequence[Tensor], experts: Tensor, reads: Reads) -> Tensor
     return out
 
 
-def pays(experts: Tensor) -> bool:
+def pairs_pay(experts: Tensor) -> bool:
     """Whether experts `(E, B, H)` are wide enough to be mixed pair by pair; for gradients and in float32 only."""
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ranker.experts import InputExperts
 from ranker.inputs import InputLinear, Parts
-from ranker.mixtures import mixtures, pays
+from ranker.mixtures import mixtures, pairs_pay
 from ranker.models.base import MultiTaskModel, Notes
 
 
@@ -47,7 +47,7 @@ def blend(gate: Tensor, experts: Tensor, n_specific: int, of_all: Tensor | None 
     """
     rows, k, _ = gate.shape
     n = experts.shape[0]
-    if pays(experts):
+    if pairs_pay(experts):
         shared_by = range(k * n_specific, n)
         reads = [[*range(task * n_specific, (task + 1) * n_specific), *shared_by] for task in range(k)]
         more = [of_all] if of_all is not None else []

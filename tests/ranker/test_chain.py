@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ranker import chain as module
 from ranker.chain import chain
-from ranker.checks import TASKS, Example
 from ranker.experts import BatchedMLP
-from ranker.models import MODELS, make
+from ranker.models import MODELS
+from tests.ranker.passes import one_pass
 
 N, ROWS, WIDTHS = 3, 7, (5, 4, 2)
 
@@ -77,15 +77,7 @@ def test_every_architecture_trains_alike_both_ways(name: str, monkeypatch: pytes
     found = []
     for wide in (1, 1 << 40):
         monkeypatch.setattr(module, "WIDE", wide)
-        torch.manual_seed(0)
-        one = Example(lambda layout, tasks: make(name, layout, tasks, {}), TASKS)
-        one.model.train()
-        torch.manual_seed(1)
-        outputs = one.model.run(one.rows)
-        torch.autograd.backward(one.losses(outputs, one.rows.values, one.rows.weights).sum())
-        found.append(
-            [outputs.logits.detach(), *(torch.zeros_like(p) if p.grad is None else p.grad for p in one.model.parameters())]
-        )
+        found.append(one_pass(name))
     for a, b in zip(*found, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
 

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from ranker import mixtures as module
-from ranker.checks import TASKS, Example
 from ranker.experts import mix
-from ranker.mixtures import mixtures, pays
-from ranker.models import MODELS, make
+from ranker.mixtures import mixtures, pairs_pay
+from ranker.models import MODELS
 from ranker.models.cgc import blend
+from tests.ranker.passes import one_pass
 
 N, ROWS, WIDTH = 4, 5, 3
 READS = [[0, 2], [3, 0, 2], [2]]  # nobody reads expert 1
@@ -58,24 +58,16 @@ def test_every_architecture_trains_alike_both_ways(name: str, monkeypatch: pytes
     found = []
     for wide in (1, 1 << 40):
         monkeypatch.setattr(module, "WIDE", wide)
-        torch.manual_seed(0)
-        one = Example(lambda layout, tasks: make(name, layout, tasks, {}), TASKS)
-        one.model.train()
-        torch.manual_seed(1)
-        outputs = one.model.run(one.rows)
-        torch.autograd.backward(one.losses(outputs, one.rows.values, one.rows.weights).sum())
-        found.append(
-            [outputs.logits.detach(), *(torch.zeros_like(p) if p.grad is None else p.grad for p in one.model.parameters())]
-        )
+        found.append(one_pass(name))
     for a, b in zip(*found, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
 
 
 def test_narrow_experts_serving_and_low_precision_stay_batched() -> None:
     wide = torch.ones(2, 512, 128, requires_grad=True)
-    assert pays(wide)
-    assert not pays(wide[:, :8])
+    assert pairs_pay(wide)
+    assert not pairs_pay(wide[:, :8])
     with torch.no_grad():
-        assert not pays(wide * 1)
+        assert not pairs_pay(wide * 1)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not pays(wide)
+        assert not pairs_pay(wide)
